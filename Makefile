@@ -1,0 +1,51 @@
+# Every command sets up what it needs. PYTHON=python3.12 make demo picks another interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+ENV_FILE ?= .env
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test run check format snapshots
+
+help:
+	@echo "make demo       one call per carrier through the whole path, on this machine"
+	@echo "make test       every test"
+	@echo "make run        the bridge as the Procfile runs it, settings from $(ENV_FILE)"
+	@echo "make check      format, lint, types and tests: what CI runs"
+	@echo "make format     let ruff rewrite what it can"
+	@echo "make snapshots  approve the XML as it is now; read the diff before you commit it"
+
+demo: $(VENV)/runtime
+	$(BIN)/python demo.py
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+run: $(VENV)/runtime
+	@test -f "$(ENV_FILE)" || { echo "$(ENV_FILE) is missing: cp .env.example $(ENV_FILE) and fill it in"; exit 1; }
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dotenv -f "$(ENV_FILE)" run --no-override -- $(shell sed -n 's/^web: //p' Procfile)
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+snapshots: $(VENV)/dev
+	$(BIN)/python -m pytest --snapshot-update
+
+$(VENV)/runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "setting up $(VENV), once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt $(VENV)/runtime
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

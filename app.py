@@ -1,0 +1,60 @@
+"""Carriers ring here, Pipecat Cloud picks up. Start reading in create_app.
+
+providers/   one file per carrier: its signature, its field names
+templates/   one folder per carrier: the XML it understands
+bridge/      from ring to answer: the flow, the client of /start, settings
+gateway/     a local stand-in for Pipecat Cloud        (python -m gateway)
+simulator/   a carrier on your laptop                  (python -m simulator)
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from flask import Flask, Response
+from jinja2 import StrictUndefined
+from werkzeug.exceptions import HTTPException
+
+import providers
+from bridge import health, logs, voice
+from bridge.answering import Answering
+from bridge.settings import Settings
+from bridge.start import StartClient
+from bridge.xml import xml_text
+
+LARGEST_WEBHOOK_BYTES = 64 * 1024
+
+
+def create_app(
+    env: Mapping[str, str] = os.environ,
+    start: StartClient | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Flask:
+    """Build the bridge, or raise ConfigError. Tests pass a `start` and a `clock` of their own."""
+    logs.to_stdout()
+    settings = Settings.from_env(env, providers.PROVIDERS)
+    start = start or StartClient(settings.start_url, settings.public_key, settings.transport)
+    answering = Answering(start, settings.agent)
+
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_WEBHOOK_BYTES
+    app.jinja_options = {
+        "undefined": StrictUndefined,
+        "finalize": xml_text,
+        "keep_trailing_newline": True,
+    }
+    app.url_map.merge_slashes = False  # a redirect would lose the form, and is not what was signed
+    app.register_error_handler(HTTPException, bare_status)
+
+    for provider in settings.providers:
+        app.register_blueprint(voice.webhooks_for(provider, answering, settings, clock))
+    app.register_blueprint(health.routes)
+    return app
+
+
+def bare_status(error: HTTPException) -> Response:
+    """Answer an unknown path or method with its status alone."""
+    response = Response(status=error.code)
+    if allowed := getattr(error, "valid_methods", None):
+        response.headers["Allow"] = ", ".join(sorted(set(allowed) - {"HEAD"}))
+    return response

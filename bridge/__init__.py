@@ -1,0 +1,1 @@
+"""From ring to answer. Knows no carrier by name."""

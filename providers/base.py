@@ -1,0 +1,144 @@
+"""What a carrier must tell us, and the errors a provider may raise.
+
+Providers read plain data: no Flask, no network, no clock. Everything a provider looks at is
+in Webhook. A provider writes `verify` and names its fields; `read_call` is finished here.
+
+ProviderError
+├── BadSecret         a configured secret cannot be one of this carrier's; raised at start
+├── WebhookRejected   not signed by the carrier whose route it used; answered 403
+└── BadWebhook        signed, but not a call we can answer; answered with sorry.xml
+"""
+
+import hmac
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+from urllib.parse import parse_qsl, urlsplit
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class ProviderError(Exception):
+    """Base class of what a provider raises on purpose."""
+
+
+class BadSecret(ProviderError):
+    """A configured secret is unusable. The message says why and never shows it."""
+
+
+class WebhookRejected(ProviderError):
+    """The carrier did not sign this request. The message is for the log only."""
+
+
+class BadWebhook(ProviderError):
+    """A signed request is not an incoming call. The message names the field and the cure."""
+
+
+class Fields(dict[str, list[str]]):
+    """Decoded fields, every value of every name kept, blank ones too: carriers sign them all."""
+
+    @classmethod
+    def parse(cls, encoded: str) -> "Fields":
+        """Decode `a=1&b=2`; bytes that are no UTF-8 become U+FFFD."""
+        fields = cls()
+        for name, value in parse_qsl(encoded, keep_blank_values=True, errors="replace"):
+            fields.setdefault(name, []).append(value)
+        return fields
+
+    def first(self, name: str) -> str:
+        """Return the first value of `name`, or an empty string."""
+        return self.get(name, [""])[0]
+
+    def getlist(self, name: str) -> list[str]:
+        """Return all values of `name`. Twilio's RequestValidator asks in these words."""
+        return self.get(name, [])
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """One request from a carrier, already read off the network."""
+
+    method: str  # "POST"
+    url: str  # public URL with its query, not decoded: what the carrier dialled and signed
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes  # as it came; Telnyx signs these bytes
+    received_at: float  # Unix seconds; Telnyx signs a timestamp
+
+    @cached_property
+    def query(self) -> Fields:
+        """The decoded query of the URL."""
+        return Fields.parse(urlsplit(self.url).query)
+
+    @cached_property
+    def form(self) -> Fields:
+        """The decoded form in the body; empty when the body is something else."""
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return (
+            Fields.parse(self.body.decode("utf-8", "replace")) if media_type == FORM else Fields()
+        )
+
+    @property
+    def fields(self) -> Fields:
+        """What the carrier says about the call: in the query of a GET, else in the form."""
+        return self.query if self.method == "GET" else self.form
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every carrier says about an incoming call."""
+
+    id: str  # the carrier's own id; quote it to their support
+    from_number: str  # E.164 "+14155550100", a SIP address, a client name; "" if withheld
+    to_number: str  # the same, for the number that was called
+
+
+class Provider(ABC):
+    """One carrier: how it signs, and what it calls its fields."""
+
+    name: ClassVar[str]  # URL prefix and template folder, "twilio"
+    secret_variable: ClassVar[str]  # environment variable with its signing secrets
+    methods: ClassVar[tuple[str, ...]]  # HTTP methods whose signature covers every field
+    call_id_field: ClassVar[str]  # its name for the id of a call
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        """Keep the secrets, several while one is being rotated; raise BadSecret at once."""
+        if not secrets or not all(secrets):
+            raise BadSecret("holds no secret")
+        self._secrets = secrets
+
+    @abstractmethod
+    def verify(self, webhook: Webhook) -> None:
+        """Return if the carrier signed this request; else raise WebhookRejected."""
+
+    def read_call(self, webhook: Webhook) -> Call:
+        """Return the call, or raise BadWebhook naming the field that is missing."""
+        fields = webhook.fields
+        call_id = fields.first(self.call_id_field)
+        if not call_id:
+            raise BadWebhook(
+                f"no {self.call_id_field!r}: is this {self.name}'s voice webhook? "
+                f"Set the number's voice URL, and nothing else, to /{self.name}/voice"
+            )
+        return Call(call_id, self.number(fields.first("From")), self.number(fields.first("To")))
+
+    def number(self, value: str) -> str:
+        """Return a number as E.164 where the carrier writes it otherwise."""
+        return value
+
+
+def required_header(webhook: Webhook, name: str) -> str:
+    """Return a header's value, or raise WebhookRejected saying that it is missing or empty."""
+    value = webhook.headers.get(name.lower())
+    if not value:
+        raise WebhookRejected(f"header {name} is {'missing' if value is None else 'empty'}")
+    return value
+
+
+def any_equal(given: Iterable[str], expected: Iterable[str]) -> bool:
+    """Compare every pair in constant time, so that timing says nothing about a signature."""
+    pairs = itertools.product(given, expected)
+    # A sum, not any(): the first match must not end it early.
+    return sum(hmac.compare_digest(g.encode(), e.encode()) for g, e in pairs) > 0

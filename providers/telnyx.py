@@ -1,0 +1,89 @@
+"""Telnyx: Ed25519 over a timestamp and the raw body, checked with the account's public key."""
+
+import base64
+import binascii
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
+
+from providers.base import (
+    BadSecret,
+    BadWebhook,
+    Call,
+    Provider,
+    Webhook,
+    WebhookRejected,
+    required_header,
+)
+
+TOLERANCE_S = 300  # how far the signed timestamp may lie from now, either way
+SIGNATURE_BYTES = 64
+
+
+class Telnyx(Provider):
+    """https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks#webhook-signing.
+
+    The signature covers neither the URL nor a query, so a GET proves nothing: POST only.
+    """
+
+    name = "telnyx"
+    secret_variable = "TELNYX_PUBLIC_KEY"  # noqa: S105
+    methods = ("POST",)
+    call_id_field = "CallSid"
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        super().__init__(secrets)
+        self._keys = [public_key(secret) for secret in secrets]
+
+    def verify(self, webhook: Webhook) -> None:
+        """Accept a fresh timestamp signed with any of the keys."""
+        timestamp = required_header(webhook, "Telnyx-Timestamp")
+        given = required_header(webhook, "Telnyx-Signature-Ed25519")
+        if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12):
+            raise WebhookRejected("header Telnyx-Timestamp is not whole Unix seconds")
+        age_s = webhook.received_at - int(timestamp)
+        if abs(age_s) > TOLERANCE_S:
+            raise WebhookRejected(
+                f"timestamp is {abs(age_s):.0f} s in the {'past' if age_s > 0 else 'future'}, "
+                f"{TOLERANCE_S} s are allowed: a replay, or this machine's clock is wrong"
+            )
+        try:
+            signature = base64.b64decode(given, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise WebhookRejected("signature is not base64") from error
+        if len(signature) != SIGNATURE_BYTES:
+            raise WebhookRejected(f"signature has {len(signature)} bytes, not {SIGNATURE_BYTES}")
+        # The timestamp as it came: int() would drop a leading zero that was signed.
+        signed = timestamp.encode() + b"|" + webhook.body
+        if not any(signed_with(key, signed, signature) for key in self._keys):
+            raise WebhookRejected("signature does not match")
+
+    def read_call(self, webhook: Webhook) -> Call:
+        """Refuse callbacks: the signature does not cover the URL, so one could be sent here."""
+        for field in ("CallbackSource", "StreamEvent"):
+            if field in webhook.fields:
+                raise BadWebhook(
+                    f"{field!r} makes this a status callback, not a call: "
+                    "use /telnyx/voice for the voice URL only"
+                )
+        return super().read_call(webhook)
+
+
+def public_key(secret: str) -> VerifyKey:
+    """Decode a public key as the portal shows it: base64 of 32 bytes."""
+    try:
+        return VerifyKey(base64.b64decode(secret, validate=True))
+    except (ValueError, TypeError) as error:  # binascii.Error is a ValueError
+        raise BadSecret(
+            "is not a Telnyx public key (base64 of 32 bytes; "
+            "portal: Account, Keys & Credentials, Public Key)"
+        ) from error
+
+
+def signed_with(key: VerifyKey, signed: bytes, signature: bytes) -> bool:
+    """Say whether `signature` over `signed` was made with the secret half of `key`."""
+    try:
+        key.verify(signed, signature)
+    except BadSignatureError:
+        return False
+    return True

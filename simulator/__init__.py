@@ -1,0 +1,1 @@
+"""A carrier on your laptop: python -m simulator PROVIDER."""

@@ -1,0 +1,1 @@
+"""The promises this project makes, one sentence each."""

@@ -1,0 +1,159 @@
+"""What the tests share: recorded webhooks, a bridge to post them to, approved XML."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from flask.testing import FlaskClient
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+from werkzeug.test import TestResponse
+
+from app import create_app
+from bridge.start import Session
+from providers import PROVIDERS
+from providers.base import Provider, Webhook
+from tests.record_webhooks import SIGNERS
+
+ROOT = Path(__file__).parent.parent
+PUBLIC_URL = "https://bridge.example.com"
+
+# The token holds an ampersand on purpose: a lost escape is a broken document.
+SESSION = Session(
+    "wss://us-west.api.pipecat.daily.co/ws/generic/my-agent.my-org", "a&b", "639f91d8"
+)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One webhook as a carrier sent it: tests/webhooks/<provider>[_variant].json."""
+
+    provider: str
+    secret: str
+    received_at: float
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: str
+
+    def webhook(self) -> Webhook:
+        """Return it as a provider sees it."""
+        return Webhook(
+            method=self.method,
+            url=PUBLIC_URL + self.target,
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=self.body.encode(),
+            received_at=self.received_at,
+        )
+
+
+def load(path: Path) -> Recording:
+    """Read one recording; the file's name starts with the provider's."""
+    return Recording(provider=path.stem.partition("_")[0], **json.loads(path.read_text("utf-8")))
+
+
+RECORDINGS = [load(path) for path in sorted((ROOT / "tests" / "webhooks").glob("*.json"))]
+FIRST_OF = {recording.provider: recording for recording in reversed(RECORDINGS)}
+BY_NAME = {provider.name: provider for provider in PROVIDERS}
+
+
+def signed(provider: str, form: dict[str, str], method: str = "POST", **options: int) -> Recording:
+    """Return a webhook with these fields, signed by the carrier's SDK for /<provider>/voice."""
+    target = f"/{provider}/voice"
+    if method == "GET":
+        target, form = f"{target}?{urlencode(form)}", {}
+    content: dict[str, Any] = SIGNERS[provider](method, target, form, **options)
+    return Recording(provider=provider, **content)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return settings under which every carrier is enabled."""
+    secrets = {BY_NAME[name].secret_variable: FIRST_OF[name].secret for name in BY_NAME}
+    return {
+        "PUBLIC_URL": PUBLIC_URL,
+        "PIPECAT_AGENT": "my-agent",
+        "PIPECAT_PUBLIC_KEY": "pk_test_canary",
+        **secrets,
+        **changes,
+    }
+
+
+@dataclass
+class FakeStart:
+    """Hands out one session, or raises; remembers who asked."""
+
+    session: Session = SESSION
+    error: Exception | None = None
+    asked: list[tuple[str, str, float]] = field(default_factory=list)
+
+    def start(self, agent: str, provider: str, deadline: float) -> Session:
+        """Answer as StartClient does."""
+        self.asked.append((agent, provider, deadline))
+        if self.error:
+            raise self.error
+        return self.session
+
+
+@dataclass
+class Bridge:
+    """A bridge with a fake start; `ring` delivers a recording at the time it was recorded."""
+
+    start: FakeStart = field(default_factory=FakeStart)
+    env: dict[str, str] = field(default_factory=environment)
+
+    def client(self, now: float) -> FlaskClient:
+        """Return a client of a bridge whose clock stands at `now` (Unix seconds)."""
+        app = create_app(self.env, self.start, clock=lambda: now)  # type: ignore[arg-type]
+        return app.test_client()
+
+    def ring(self, recording: Recording, **changes: Any) -> TestResponse:
+        """Post a recording, some of it changed."""
+        recording = replace(recording, **changes)
+        return self.client(recording.received_at).open(
+            recording.target,
+            method=recording.method,
+            headers=recording.headers,
+            data=recording.body,
+        )
+
+
+@pytest.fixture
+def bridge() -> Bridge:
+    return Bridge()
+
+
+@pytest.fixture(params=sorted(BY_NAME))
+def carrier(request: pytest.FixtureRequest) -> type[Provider]:
+    """Every provider of the registry: a new one is tested before anybody writes a test for it."""
+    return BY_NAME[request.param]
+
+
+@pytest.fixture
+def recorded(carrier: type[Provider]) -> Recording:
+    """One recording of each provider."""
+    return FIRST_OF[carrier.name]
+
+
+@pytest.fixture(
+    params=RECORDINGS, ids=lambda r: f"{r.provider}-{r.method}{'-query' * ('?' in r.target)}"
+)
+def any_recorded(request: pytest.FixtureRequest) -> Recording:
+    """Every recording there is."""
+    recording: Recording = request.param
+    return recording
+
+
+class XmlFile(SingleFileSnapshotExtension):
+    """One real .xml file per snapshot, byte for byte."""
+
+    file_extension = "xml"
+    _write_mode = WriteMode.TEXT
+
+
+@pytest.fixture
+def xml_snapshot(snapshot: SnapshotAssertion) -> SnapshotAssertion:
+    """Return a snapshot that a person reads and approves with `make snapshots`."""
+    return snapshot.use_extension(XmlFile)
