@@ -1,0 +1,71 @@
+"""--bot ws://host/path: a bot of the user's own, every frame passed on in both directions."""
+
+import asyncio
+import logging
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from aiohttp import WSCloseCode, WSMsgType, web
+from yarl import URL
+
+from gateway.body import encode
+from gateway.gate import Bot
+
+log = logging.getLogger(__name__)
+
+Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+# What may stand in a close frame (RFC 6455 7.4); 1005 and 1006 only say that there was none.
+UNSENDABLE = {1005, 1006, 1015}
+
+
+def relay_to(url: str) -> Bot:
+    """Return a bot that dials `url` for every call, with the call's ?body= behind it."""
+
+    async def relay(carrier: web.WebSocketResponse, body: dict[str, Any] | None) -> None:
+        async with aiohttp.ClientSession() as client:
+            try:
+                bot = await client.ws_connect(with_body(url, body), max_msg_size=0, compress=0)
+            except (aiohttp.ClientError, OSError) as error:
+                log.error("bot %s cannot be reached: %s", url, type(error).__name__)
+                await carrier.close(code=WSCloseCode.INTERNAL_ERROR, message=b"bot unreachable")
+                return
+            async with bot:
+                await first_done(pass_on(carrier, bot), pass_on(bot, carrier))
+
+    return relay
+
+
+def with_body(url: str, body: dict[str, Any] | None) -> URL:
+    """Return the bot's URL with the body behind it, to be sent as it is written."""
+    if body is None:
+        return URL(url, encoded=True)
+    separator = "&" if urlsplit(url).query else "?"
+    return URL(f"{url}{separator}body={quote(encode(body), safe='')}", encoded=True)
+
+
+async def pass_on(source: Socket, target: Socket) -> None:
+    """Pass every frame on until `source` closes; then close `target` the same way."""
+    async for frame in source:
+        try:
+            if frame.type is WSMsgType.TEXT:
+                await target.send_str(frame.data)
+            elif frame.type is WSMsgType.BINARY:
+                await target.send_bytes(frame.data)
+        except (ConnectionError, RuntimeError):
+            return  # the other direction sees the close and says why
+    code = source.close_code
+    sendable = WSCloseCode.OK if code is None or code in UNSENDABLE else code
+    await target.close(code=sendable)
+
+
+async def first_done(*directions: Any) -> None:
+    """Run both directions until one is over; the other has nothing left to carry."""
+    tasks = [asyncio.ensure_future(direction) for direction in directions]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
