@@ -2,7 +2,7 @@
 
 import os
 
-bind = f"{os.environ.get('BIND_HOST', '0.0.0.0')}:{os.environ.get('PORT', '8000')}"
+bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 
 # A call spends its time waiting for /start: waiting threads are cheap, waiting processes are not.
 worker_class = "gthread"

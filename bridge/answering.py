@@ -4,6 +4,7 @@ webhook -> verify -> read the call -> start a session -> the event to answer wit
 """
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -61,13 +62,15 @@ class Answering:
         call = None
         try:
             call = provider.read_call(webhook)
+            started = time.monotonic()
             session = self._start.start(self._agent, provider.name, deadline)
             log.info(
-                "%s call %s -> session %s of agent %s",
+                "%s call %s -> session %s of agent %s, /start took %.0f ms",
                 provider.name,
                 call.id,
                 session.id or "(no id)",
                 self._agent,
+                (time.monotonic() - started) * 1000,
             )
             return Answer(
                 "stream", {"call": call, "stream": stream_for(provider.name, call, session)}

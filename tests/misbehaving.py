@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import select
 import socket
 import threading
@@ -84,9 +85,9 @@ class Server:
                 if not part:
                     return None
                 request += part
-                head, _, body = request.partition(b"\r\n\r\n")
-                length = [line for line in head.lower().split(b"\r\n") if b"content-length" in line]
-                if length and len(body) >= int(length[0].split(b":")[1]):
+                head, end, body = request.partition(b"\r\n\r\n")
+                length = re.search(rb"(?im)^content-length: (\d+)", head)
+                if end and len(body) >= int(length.group(1) if length else 0):
                     return request
         return None
 

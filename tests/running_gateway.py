@@ -72,7 +72,7 @@ class Gateway:
 
 
 @contextmanager
-def running(*agents: Agent, **options: Any) -> Iterator[Gateway]:
+def running(*agents: Agent, port: int = 0, **options: Any) -> Iterator[Gateway]:
     """Run a gateway until the block ends."""
     agents = agents or (Agent("my-agent", "local-org", needs_token=True),)
     clock = Clock()
@@ -81,21 +81,21 @@ def running(*agents: Agent, **options: Any) -> Iterator[Gateway]:
     runner = web.AppRunner(
         create_gateway(agents, PUBLIC_KEY, tokens=tokens, **options),
         access_log=None,
-        shutdown_timeout=1,
+        shutdown_timeout=0.05,
     )
 
     async def start() -> int:
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
-        port: int = runner.addresses[0][1]
-        return port
+        bound: int = runner.addresses[0][1]
+        return bound
 
-    port = loop.run_until_complete(start())
+    bound = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield Gateway(f"127.0.0.1:{port}", tokens, clock, agents)
+        yield Gateway(f"127.0.0.1:{bound}", tokens, clock, agents)
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)

@@ -1,0 +1,101 @@
+"""Reads the bridge's answer as strictly as a carrier might: what is not known is refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+from simulator.carrier import AnswerRefused, Carrier, StreamOrder
+from simulator.grammar import Element
+
+MEDIA_TYPES = {"text/xml", "application/xml"}
+SPOKEN = {"Say", "Speak"}
+
+
+@dataclass(frozen=True)
+class Document:
+    """What the carrier is told to do."""
+
+    stream: StreamOrder | None
+    said: tuple[str, ...]  # what the caller hears from a robot voice
+
+
+def read_document(carrier: Carrier, content_type: str, body: bytes) -> Document:
+    """Return what the document orders, or raise AnswerRefused naming what is wrong."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type not in MEDIA_TYPES:
+        raise AnswerRefused(f"Content-Type is {content_type!r}, not text/xml")
+    if len(body) > carrier.longest_document_bytes:
+        raise AnswerRefused(f"{len(body)} bytes, {carrier.longest_document_bytes} are allowed")
+    if not body.startswith(b"<"):
+        raise AnswerRefused("the document does not begin at its first byte")
+    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
+        raise AnswerRefused("a DOCTYPE is not accepted")
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise AnswerRefused(f"not well-formed XML: {error}") from error
+    if root.tag != "Response":
+        raise AnswerRefused(f"the root is <{root.tag}>, not <Response>")
+    check_element(root, carrier.document)
+    streams = list(root.iter("Stream"))
+    if len(streams) > 1:
+        raise AnswerRefused(f"{len(streams)} <Stream> elements; a call has one")
+    said = tuple((e.text or "").strip() for e in root.iter() if e.tag in SPOKEN)
+    return Document(read_stream(carrier, streams[0]) if streams else None, said)
+
+
+def check_element(element: ElementTree.Element, known: Mapping[str, Element]) -> None:
+    """Raise AnswerRefused for an unknown attribute, child or text, here or below."""
+    rule = known[element.tag]
+    for name in element.attrib:
+        if name not in rule.attributes:
+            raise AnswerRefused(f"<{element.tag}> has no attribute {name!r}")
+    texts = [element.text, *(child.tail for child in element)]
+    if not rule.holds_text and any(text and text.strip() for text in texts):
+        raise AnswerRefused(f"<{element.tag}> holds no text")
+    for child in element:
+        if child.tag not in rule.children:
+            raise AnswerRefused(f"<{element.tag}> has no child <{child.tag}>")
+        check_element(child, known)
+
+
+def read_stream(carrier: Carrier, element: ElementTree.Element) -> StreamOrder:
+    """Return the stream, its URL from the attribute or from the text."""
+    attributes = dict(element.attrib)
+    url = attributes.pop("url", "") or (element.text or "")
+    check_url(url)
+    parameters = {}
+    for parameter in element.iter("Parameter"):
+        name, value = parameter.get("name"), parameter.get("value")
+        if not name or value is None:
+            raise AnswerRefused("a <Parameter> lacks its name or its value")
+        parameters[name] = value
+    order = StreamOrder(url, attributes, parameters)
+    carrier.check_stream(order)
+    return order
+
+
+def check_url(url: str) -> None:
+    """Raise AnswerRefused for a URL that no carrier opens. Its text is not repeated."""
+    if url != url.strip() or not url.isascii() or not url.isprintable() or " " in url:
+        raise AnswerRefused("the stream's URL has blanks or characters that no URL has")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError as error:
+        raise AnswerRefused("the stream's URL cannot be parsed") from error
+    if not host or parts.scheme not in ("wss", "ws"):
+        raise AnswerRefused("the stream's URL is no wss:// URL with a host")
+    if parts.scheme == "ws" and not is_loopback(host):
+        raise AnswerRefused("the stream's URL is ws://; only a loopback host may go without TLS")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,367 @@
+"""The whole path through real sockets: simulator, gunicorn, bridge, gateway, each a process."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import demo
+from gateway.faults import Faults
+from simulator.__main__ import CARRIERS
+from simulator.__main__ import main as simulator
+from simulator.audio import tone
+from simulator.call import Script, make_call
+from simulator.report import Report
+from simulator.ringing import Ring
+from tests.conftest import ROOT
+from tests.running_gateway import running as gateway_running
+
+TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}")
+
+
+@dataclass
+class Stage:
+    """A running gateway and bridge, and their logs."""
+
+    env: dict[str, str]
+    bridge_url: str
+    folder: Path
+
+    def simulate(self, carrier: str, *switches: str) -> Result:
+        """Run the simulator's command in this process, for a short call."""
+        url = f"--url={self.bridge_url}/{carrier}/voice"
+        arguments = [carrier, url, "--tone=0.1", "--listen=0.1", *switches]
+        return CliRunner().invoke(simulator, arguments, env=self.env)
+
+    def ring(self, carrier: str) -> Report:
+        """Make one short call from this process."""
+        simulated = CARRIERS[carrier](self.env[CARRIERS[carrier].secret_variable])
+        url = f"{self.bridge_url}/{carrier}/voice"
+        who = simulated.new_call("+14155550100", "+14155550123")
+        return make_call(simulated, who, Script(Ring(url, url), tone(0.1), listen_s=0.1))
+
+    def logs(self) -> str:
+        """Return everything that was written so far."""
+        return "".join(path.read_text() for path in self.folder.glob("*.log"))
+
+
+@contextlib.contextmanager
+def stage(folder: Path, *gateway_options: str, **settings: str) -> Iterator[Stage]:
+    """Start both processes as `make demo` does."""
+    gateway_url, bridge_url = (f"http://127.0.0.1:{demo.free_port()}" for _ in range(2))
+    env = demo.environment(gateway_url, bridge_url) | settings
+    with contextlib.ExitStack() as processes:
+        gateway = [sys.executable, "-m", "gateway", "--port", demo.port_of(gateway_url)]
+        demo.start(
+            processes, [*gateway, *gateway_options], env, folder / "gateway.log", gateway_url
+        )
+        demo.start(processes, demo.procfile_command(), env, folder / "bridge.log", bridge_url)
+        yield Stage(env, bridge_url, folder)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One bridge and one gateway for all tests that break nothing."""
+    with stage(tmp_path_factory.mktemp("logs")) as both:
+        yield both
+
+
+@pytest.mark.parametrize("carrier", sorted(CARRIERS))
+def test_call_gets_through(running: Stage, carrier: str) -> None:
+    """Ring, XML, socket, audio back; the spent token is refused; exit code 0."""
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "simulator", carrier, "--replay", "--json"),
+            *(f"--url={running.bridge_url}/{carrier}/voice", "--tone=0.1", "--listen=0.1"),
+        ],
+        cwd=ROOT,
+        env=running.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads(result.stdout)
+
+    [call] = report["calls"]
+    assert (call["outcome"], call["provider"]) == ("answered", carrier)
+    assert call["heard_s"] >= 0.18
+    assert None not in (call["webhook_ms"], call["socket_ms"], call["first_audio_ms"])
+    assert "refused with 403" in call["timeline"][-1]["what"]
+    assert report["summary"]["outcomes"] == {"answered": 1}
+    assert call["call_id"] in running.logs()
+    assert f"echo: {carrier} is talking" in running.logs()
+
+
+@pytest.mark.parametrize("carrier", ["twilio", "plivo"])
+def test_call_by_get_gets_through(running: Stage, carrier: str) -> None:
+    """The carriers whose signature covers a query may ring by GET."""
+    result = running.simulate(carrier, "--method=GET", "--from=+491701234567")
+
+    assert result.exit_code == 0, result.stdout + result.stderr
+
+
+def test_body_reaches_the_bot(running: Stage) -> None:
+    """Plivo and Telnyx hand the caller's data over in ?body=, and the bot finds it decoded."""
+    for carrier in ("plivo", "telnyx"):
+        running.simulate(carrier)
+
+        assert f"{carrier} is talking, body fields: call_id, from, provider, to" in running.logs()
+
+
+@pytest.mark.parametrize("carrier", sorted(CARRIERS))
+def test_timeline_is_for_people(running: Stage, carrier: str) -> None:
+    """One line per step with its milliseconds, a verdict, and no token anywhere."""
+    result = running.simulate(carrier, "--duplicate")
+
+    assert result.stdout.count("ms  POST http://127.0.0.1") == 2
+    assert re.search(
+        r"ms  XML is good: stream to ws://\S+/my-agent\.local-org/\.\.\.", result.stdout
+    )
+    for step in ("socket open", "first audio back", "the caller hangs up", "s heard"):
+        assert step in result.stdout
+    assert re.search(
+        r"^answered: XML after \d+ ms, socket after \d+ ms, audio after \d+ ms$",
+        result.stdout,
+        re.MULTILINE,
+    )
+    assert not TOKEN.search(result.stdout + result.stderr)
+
+
+@pytest.mark.parametrize("carrier", sorted(CARRIERS))
+def test_forged_webhook_is_refused(running: Stage, carrier: str) -> None:
+    """403, and the exit code that says: cut short on purpose."""
+    result = running.simulate(carrier, "--bad-signature", "--json")
+
+    assert result.exit_code == 3, result.stdout + result.stderr
+    assert "refused with 403" in json.loads(result.stdout)["calls"][0]["reason"]
+
+
+def test_telnyx_get_is_refused(running: Stage) -> None:
+    """Its signature covers no query: 405, a failed call."""
+    result = running.simulate("telnyx", "--method=GET")
+
+    assert result.exit_code == 1
+    assert "the bridge answered 405" in result.stdout
+
+
+def test_hanging_up_early_leaves_the_token_unused(running: Stage) -> None:
+    """XML came, the socket never opened."""
+    result = running.simulate("twilio", "--hangup-early")
+
+    assert result.exit_code == 3
+    assert "ms  socket open" not in result.stdout
+
+
+def test_many_calls_are_summed_up(running: Stage, tmp_path: Path) -> None:
+    """--calls and --concurrency: counts, p50 and p99 of each step; one recording per call."""
+    result = running.simulate(
+        "twilio", "--calls=6", "--concurrency=3", f"--out={tmp_path / 'bot.wav'}"
+    )
+
+    assert result.exit_code == 0, result.stdout + result.stderr
+    assert result.stdout.startswith("6 calls: 6 answered\n")
+    for step in ("webhook to XML", "XML to socket", "socket to audio"):
+        assert re.search(rf"{step} +p50 \d+ ms, p99 \d+ ms, max \d+ ms", result.stdout)
+    assert len(list(tmp_path.glob("bot-*.wav"))) == 6
+    assert result.stderr == ""
+
+
+def test_progress_is_shown_on_a_terminal(running: Stage) -> None:
+    """A bar on the terminal's standard error; nothing of it in the output."""
+    ours, theirs = pty.openpty()
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "simulator", "plivo", "--calls=2", "--concurrency=2"),
+            *(f"--url={running.bridge_url}/plivo/voice", "--tone=0.1", "--listen=0.1", "--json"),
+        ],
+        cwd=ROOT,
+        env=running.env | {"TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        timeout=60,
+        check=False,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    assert "2 calls" in shown
+    assert "100%" in shown
+    assert json.loads(result.stdout)["summary"]["calls"] == 2
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A bridge with half a second for /start, and nobody there to answer it."""
+    folder = tmp_path_factory.mktemp("impatient")
+    gateway_url, bridge_url = (f"http://127.0.0.1:{demo.free_port()}" for _ in range(2))
+    env = demo.environment(gateway_url, bridge_url) | {"START_DEADLINE_S": "0.5"}
+    env["GUNICORN_CMD_ARGS"] += " --access-logfile -"
+    with contextlib.ExitStack() as processes:
+        demo.start(processes, demo.procfile_command(), env, folder / "bridge.log", bridge_url)
+        yield Stage(env, bridge_url, folder)
+
+
+@pytest.mark.parametrize("carrier", sorted(CARRIERS))
+@pytest.mark.parametrize(
+    ("faults", "reason"),
+    [
+        (None, "unreachable: ConnectionRefusedError"),
+        (Faults(start_status=503), "unavailable: status 503"),
+        (Faults(start_status=429), "at_capacity: status 429"),
+        (Faults(start_status=401), "refused: status 401"),
+        (Faults(start_garbage=True), "garbage: the answer is not JSON"),
+        (Faults(start_delay_s=30), "deadline: no answer before the deadline"),
+    ],
+    ids=["down", "503", "429", "401", "garbage", "slow"],
+)
+def test_broken_start_is_an_apology(
+    impatient: Stage, carrier: str, faults: Faults | None, reason: str
+) -> None:
+    """Down, failing or slow: every caller hears sorry.xml, and the log says why."""
+    port = int(demo.port_of(impatient.env["PIPECAT_START_URL"].partition("/v1")[0]))
+    with contextlib.ExitStack() as broken:
+        if faults:
+            broken.enter_context(gateway_running(faults=faults, port=port))
+        result = impatient.ring(carrier)
+
+    assert result.outcome == "failed"
+    assert "Sorry, we cannot take your call right now" in result.reason
+    assert f"{carrier} call {result.call.call_id} got no session" in impatient.logs()
+    assert f"{reason}" in impatient.logs().partition(result.call.call_id)[2]
+
+
+def test_refused_socket_is_a_failed_call(tmp_path: Path) -> None:
+    """The XML was good, the socket was not: Plivo tries three times, and exit code 1 says so."""
+    with stage(tmp_path, "--socket-status=503") as broken:
+        result = broken.simulate("plivo")
+
+    assert result.exit_code == 1
+    assert result.stdout.count("tries the same URL again") == 2
+    assert "failed: the socket was refused with 503" in result.stdout
+
+
+def test_nothing_secret_is_written(running: Stage) -> None:
+    """After all of that, the logs of both processes hold no token, no stream URL and no secret."""
+    running.simulate("telnyx")
+    logs = running.logs()
+
+    assert "bridge.answering" in logs
+    assert not TOKEN.search(logs)
+    assert "ws://" not in logs
+    assert "<Response>" not in logs
+    for name in ("PIPECAT_PUBLIC_KEY", "TWILIO_AUTH_TOKEN", "PLIVO_AUTH_TOKEN"):
+        assert running.env[name] not in logs
+    for name in ("TELNYX_PRIVATE_KEY", "TELNYX_PUBLIC_KEY"):
+        assert running.env[name] not in logs
+
+
+def test_access_log_shows_no_query(impatient: Stage) -> None:
+    """Heroku turns the access log on: a GET's numbers are not in it."""
+    impatient.simulate("plivo", "--method=GET", "--from=+491701234567")
+    log = impatient.logs()
+
+    assert re.search(r"^GET /plivo/voice 200 \d+ms$", log, re.MULTILINE)
+    assert "491701234567" not in log
+
+
+def test_bad_setting_stops_the_process(tmp_path: Path) -> None:
+    """A bridge that is not configured does not start, and says what is missing."""
+    result = subprocess.run(
+        demo.procfile_command(),
+        cwd=ROOT,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert result.returncode != 0
+    assert "PUBLIC_URL is not set" in result.stderr
+    assert "TWILIO_AUTH_TOKEN, PLIVO_AUTH_TOKEN, TELNYX_PUBLIC_KEY" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "problem"),
+    [
+        (["nobody"], {}, "'nobody' is not one of"),
+        (["twilio"], {"TWILIO_AUTH_TOKEN": ""}, "set TWILIO_AUTH_TOKEN or give --secret"),
+        (["telnyx"], {"TELNYX_PRIVATE_KEY": ""}, "--new-key"),
+        (["telnyx", "--secret=x"], {}, "no private key"),
+        (["twilio", "--url=bridge"], {}, "'bridge' is no http(s) URL"),
+        (["twilio", "--wav=none.wav"], {}, "none.wav"),
+        (["twilio", "--new-key"], {}, "--new-key is for telnyx"),
+        (["twilio", "--calls=0"], {}, "--calls"),
+    ],
+)
+def test_wrong_option_of_the_simulator_is_named(
+    arguments: list[str], env: dict[str, str], problem: str
+) -> None:
+    """Exit code 2 and one sentence with the cure."""
+    result = CliRunner().invoke(simulator, arguments, env={"TWILIO_AUTH_TOKEN": "test"} | env)
+
+    assert result.exit_code == 2
+    assert problem in " ".join(result.stderr.split())
+
+
+def test_public_url_is_signed_although_loopback_is_dialled(tmp_path: Path) -> None:
+    """With PUBLIC_URL in .env or the environment, a local bridge is rung as if through a tunnel."""
+    settings: dict[str, Any] = {"PUBLIC_URL": "https://bridge.example.com/calls"}
+    with stage(tmp_path, **settings) as tunnelled:
+        assert tunnelled.simulate("plivo").exit_code == 0
+        elsewhere = tunnelled.simulate("plivo", "--public-url=https://other.example.com")
+
+    assert elsewhere.exit_code == 1
+    assert "the bridge answered 403" in elsewhere.stdout
+
+
+def test_demo_tells_its_story_and_leaves_nothing_behind(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line per carrier, a replayed token and forged signatures; exit code 0."""
+    started: list[int] = []
+    popen = subprocess.Popen
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        process = popen(*args, **kwargs)
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    assert demo.main() == 0
+    told = capsys.readouterr().out
+
+    for carrier in CARRIERS:
+        assert f"{carrier:6} rings: XML after" in told
+        assert f"a forged {carrier} webhook: refused with 403" in told
+    assert "the spent token was tried again and refused with 403" in told
+    assert "Everything works." in told
+    assert not TOKEN.search(told)
+    for pid in started:
+        with pytest.raises(ProcessLookupError):
+            os.killpg(pid, 0)
+
+
+def test_demo_says_what_failed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bridge that does not start: exit code 1, and its log."""
+    monkeypatch.setattr(demo, "procfile_command", lambda: [sys.executable, "-c", "1/0"])
+
+    assert demo.main() == 1
+    shown = capsys.readouterr().err
+    assert "does not answer" in shown
+    assert "ZeroDivisionError" in shown
