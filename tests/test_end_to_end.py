@@ -317,6 +317,26 @@ def test_wrong_option_of_the_simulator_is_named(
     assert problem in " ".join(result.stderr.split())
 
 
+def test_make_run_reads_the_env_file(tmp_path: Path) -> None:
+    """The bridge as the Procfile runs it, its settings from a file and nowhere else."""
+    port = demo.free_port()
+    env = demo.environment("http://127.0.0.1:9", f"http://127.0.0.1:{port}")
+    names = ("PUBLIC_URL", "PIPECAT_AGENT", "PIPECAT_PUBLIC_KEY", "PLIVO_AUTH_TOKEN", "PORT")
+    file = tmp_path / "settings"
+    file.write_text("".join(f"{name}={env[name]}\n" for name in names))
+    command = ["make", "run", f"ENV_FILE={file}", f"VENV={sys.prefix}"]
+    command += [f"--old-file={sys.prefix}/runtime"]
+    bare = {"PATH": os.environ["PATH"], "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}"}
+
+    with contextlib.ExitStack() as processes:
+        demo.start(processes, command, bare, tmp_path / "run.log", env["PUBLIC_URL"])
+        refused = Stage(env, env["PUBLIC_URL"], tmp_path).ring("twilio")
+        forged = Stage(env, env["PUBLIC_URL"], tmp_path).simulate("plivo", "--bad-signature")
+
+    assert refused.reason == "the bridge answered 404"
+    assert forged.exit_code == 3
+
+
 def test_public_url_is_signed_although_loopback_is_dialled(tmp_path: Path) -> None:
     """With PUBLIC_URL in .env or the environment, a local bridge is rung as if through a tunnel."""
     settings: dict[str, Any] = {"PUBLIC_URL": "https://bridge.example.com/calls"}
