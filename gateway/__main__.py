@@ -1,6 +1,7 @@
 """python -m gateway: Pipecat Cloud on your own machine."""
 
 import logging
+import os
 import socket
 import sys
 from pathlib import Path
@@ -60,7 +61,7 @@ def main(
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    if bot != "echo" and urlsplit(bot).scheme not in ("ws", "wss"):
+    if bot != "echo" and not (urlsplit(bot).scheme in ("ws", "wss") and urlsplit(bot).hostname):
         raise click.BadParameter(f'{bot!r} is neither "echo" nor a ws:// URL', param_hint="--bot")
     try:
         agents = [read_agent(path, organization) for path in configs]
@@ -73,6 +74,7 @@ def main(
         echo if bot == "echo" else relay_to(bot),
         socket_origin=socket_origin(public_url),
     )
+    listener = listen(host, port)
     for agent in agents:
         log.info(
             "agent %s, websocket_auth %s, %d bots at most",
@@ -80,7 +82,6 @@ def main(
             "token" if agent.needs_token else "none",
             agent.max_agents,
         )
-    listener = listen(host, port)
     log.info("listening on http://%s:%d", *listener.getsockname()[:2])
     # No access_log: aiohttp's own shows paths, and tokens are in them.
     web.run_app(gateway, sock=listener, access_log=None, print=None, shutdown_timeout=2)
@@ -93,7 +94,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise click.UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        why = os.strerror(error.errno or 0)
+        raise click.UsageError(
+            f"cannot listen on {host}:{port}: {why}; choose another --port or --host"
+        ) from error
 
 
 def socket_origin(public_url: str | None) -> str | None:

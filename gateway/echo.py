@@ -36,6 +36,8 @@ async def echo(socket: web.WebSocketResponse, body: dict[str, Any] | None) -> No
         elif seen >= MESSAGES_TO_DETECT:
             log.warning("echo: the first %d messages are no known carrier's", seen)
             await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"unknown carrier")
+            return
+    log.info("echo: the carrier closed with %s", socket.close_code)
 
 
 def read(text: str) -> dict[str, Any]:

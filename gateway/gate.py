@@ -47,7 +47,7 @@ class Gate:
         """Let one carrier in, or refuse it."""
         host, path_token = address(request)
         try:
-            agent, body = await self._admit(request, host, path_token)
+            agent, session, body = await self._admit(request, host, path_token)
         except Refused as refusal:
             # A host that is no agent's may be a token in the wrong place.
             known = host if host in self._agents else "an unknown agent"
@@ -60,18 +60,19 @@ class Gate:
         self._open.add(socket)
         try:
             await socket.prepare(request)
-            log.info("socket for %s open, %d of %d", host, agent.running, agent.max_agents)
+            bots = f"{agent.running} of {agent.max_agents} bots"
+            log.info("socket for %s open, session %s, %s", host, session, bots)
             await self._bot(socket, body)
             await socket.close()
         finally:
             agent.running -= 1
-            log.info("socket for %s closed with %s", host, socket.close_code)
+            log.info("socket for %s closed, session %s", host, session)
         return socket
 
     async def _admit(
         self, request: web.Request, host: str, path_token: str
-    ) -> tuple[Agent, dict[str, Any] | None]:
-        """Return the agent and the body, its token spent, or raise Refused."""
+    ) -> tuple[Agent, str, dict[str, Any] | None]:
+        """Return agent, session and body, the token spent, or raise Refused."""
         if "websocket" not in request.headers.get("Upgrade", "").lower():
             raise Refused(426, "not a WebSocket upgrade; no token is spent on it")
         if not web.WebSocketResponse().can_prepare(request):
@@ -96,7 +97,7 @@ class Gate:
             raise Refused(403, f"token{place}: {error}") from error
         except BadBody as error:
             raise Refused(400, f"?body=: {error}; no token is spent on it") from error
-        return agent, body
+        return agent, claim.nonce if claim else "without a token", body
 
     async def say_goodbye(self, _: web.Application) -> None:
         """Close every open socket with 1001 when the gateway stops."""

@@ -28,11 +28,14 @@ def relay_to(url: str) -> Bot:
             try:
                 bot = await client.ws_connect(with_body(url, body), max_msg_size=0, compress=0)
             except (aiohttp.ClientError, OSError) as error:
-                log.error("bot %s cannot be reached: %s", url, type(error).__name__)
+                log.error("bot %s cannot be reached, is it running? %s", url, error)
                 await carrier.close(code=WSCloseCode.INTERNAL_ERROR, message=b"bot unreachable")
                 return
+            log.info("bot %s is on the line", url)
             async with bot:
-                await first_done(pass_on(carrier, bot), pass_on(bot, carrier))
+                await first_done(
+                    pass_on(carrier, bot, "the carrier"), pass_on(bot, carrier, "the bot")
+                )
 
     return relay
 
@@ -45,7 +48,7 @@ def with_body(url: str, body: dict[str, Any] | None) -> URL:
     return URL(f"{url}{separator}body={quote(encode(body), safe='')}", encoded=True)
 
 
-async def pass_on(source: Socket, target: Socket) -> None:
+async def pass_on(source: Socket, target: Socket, who: str) -> None:
     """Pass every frame on until `source` closes; then close `target` the same way."""
     async for frame in source:
         try:
@@ -56,6 +59,7 @@ async def pass_on(source: Socket, target: Socket) -> None:
         except (ConnectionError, RuntimeError):
             return  # the other direction sees the close and says why
     code = source.close_code
+    log.info("relay: %s closed with %s", who, code)
     sendable = WSCloseCode.OK if code is None or code in UNSENDABLE else code
     await target.close(code=sendable)
 

@@ -44,10 +44,8 @@ def create_gateway(
 
 @web.middleware
 async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Log the route, never the path: a token may be in it, even in one that was mistyped."""
+    """Log the place, never the path: a token may be in it, even in one that was mistyped."""
     started = time.monotonic()
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource else "(no such route)"
     status = 500
     try:
         response = await handler(request)
@@ -58,4 +56,12 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
         raise
     finally:
         took_ms = (time.monotonic() - started) * 1000
-        log.info("%s %s %d %.0fms", request.method, route, status, took_ms)
+        log.info("%s %s %d %.0fms", request.method, place(request), status, took_ms)
+
+
+def place(request: web.Request) -> str:
+    """Return where a request went, as far as no token can be in it."""
+    resource = request.match_info.route.resource
+    if resource is None:
+        return "(no such route)"
+    return "/start" if "agent" in request.match_info else "/ws/generic"

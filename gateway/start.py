@@ -78,7 +78,8 @@ class Start:
         origin = self._socket_origin or f"ws://{request.host}"
         answer = {"wsUrl": f"{origin}/ws/generic/{agent.service_host}", "sessionId": session_id}
         if agent.needs_token:
-            answer["token"] = self._tokens.mint(agent.service_host)
+            # The session's id is the nonce, so that the gate's log can name the session.
+            answer["token"] = self._tokens.mint(agent.service_host, session_id)
         if body is not None:
             answer["body"] = encode(body)
         log.info("/start for %s: session %s", agent.service_host, session_id)

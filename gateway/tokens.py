@@ -35,12 +35,12 @@ class Tokens:
         self._clock = clock
         self._spent: dict[str, int] = {}  # nonce -> Unix seconds at which it may be forgotten
 
-    def mint(self, service_host: str) -> str:
-        """Return a token for "agent.organisation"."""
+    def mint(self, service_host: str, nonce: str = "") -> str:
+        """Return a token for "agent.organisation"; a nonce is made if none is given."""
         payload = {
             "sh": service_host,
             "exp": int(self._clock()) + LIFETIME_S,
-            "nonce": secrets.token_urlsafe(12),
+            "nonce": nonce or secrets.token_urlsafe(12),
         }
         encoded = encode(json.dumps(payload, separators=(",", ":")).encode())
         return f"{encoded}.{encode(self._signature(encoded))}"

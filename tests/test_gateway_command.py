@@ -59,7 +59,8 @@ def test_sigterm_says_goodbye() -> None:
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1001
     assert "stopped" in log
-    assert answer["sessionId"] in log
+    assert f"open, session {answer['sessionId']}, 1 of 50 bots" in log
+    assert f"closed, session {answer['sessionId']}" in log
     assert answer["token"] not in log
 
 
@@ -85,9 +86,10 @@ def test_options_reach_the_gateway() -> None:
     [
         (["--config", "none.toml"], "none.toml: No such file"),
         (["--bot", "http://x"], "'http://x' is neither"),
+        (["--bot", "ws://"], "'ws://' is neither"),
         (["--public-url", "x.example"], "'x.example' is no http(s) URL"),
         (["--port", "70000"], "70000"),
-        (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
+        (["--host", "203.0.113.1"], "choose another --port or --host"),
     ],
 )
 def test_wrong_option_is_named(options: list[str], problem: str) -> None:
