@@ -22,7 +22,12 @@ from simulator.ringing import Ring
 from simulator.telnyx import Telnyx, new_key
 from simulator.twilio import Twilio
 
+SECONDS = click.FloatRange(0, 3600)
+WAV_OUT = click.Path(path_type=Path, dir_okay=False, writable=True)
+
 CARRIERS: dict[str, type[Carrier]] = {c.name: c for c in (Twilio, Plivo, Telnyx)}
+
+INTERRUPTED = 130  # as shells say it
 
 EXIT_CODES = """\b
 Exit codes:
@@ -36,15 +41,15 @@ Exit codes:
 
 @click.command(context_settings={"show_default": True, "max_content_width": 100}, epilog=EXIT_CODES)
 @click.argument("provider", type=click.Choice(sorted(CARRIERS)))
-@click.option("--url", help="The bridge's route.  [default: http://127.0.0.1:8000/PROVIDER/voice]")
+@click.option("--url", help="The bridge's route.  [default: PROVIDER's on 127.0.0.1, PORT or 8000]")
 @click.option("--public-url", help="What is signed instead of --url's host.  [default: PUBLIC_URL]")
 @click.option("--secret", help="Signing secret.  [default: from the environment or .env]")
 @click.option("--from", "from_number", default="+14155550100", help="Who calls.")
 @click.option("--to", "to_number", default="+14155550123", help="Who is called.")
 @click.option("--wav", type=click.Path(path_type=Path), help="What the caller says.")
-@click.option("--tone", "tone_s", default=1.0, metavar="SECONDS", help="What else the caller says.")
-@click.option("--out", type=click.Path(path_type=Path), help="WAV file for what the bot says.")
-@click.option("--listen", default=0.5, metavar="SECONDS", help="Stay on the line after speaking.")
+@click.option("--tone", "tone_s", default=1.0, type=SECONDS, help="Seconds of tone without --wav.")
+@click.option("--out", type=WAV_OUT, help="WAV file for what the bot says.")
+@click.option("--listen", default=0.5, type=SECONDS, help="Seconds on the line after speaking.")
 @click.option(
     "--method", default="POST", type=click.Choice(["POST", "GET"]), help="Of the webhook."
 )
@@ -83,6 +88,10 @@ def main(
     if make_new_key:
         print_new_key(provider)
         return
+    if bad_signature and (replay or hangup_early):
+        raise click.UsageError("a call with --bad-signature ends at the webhook: use it alone")
+    if out and not out.parent.is_dir():
+        raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
     env = {**dotenv_values(".env"), **os.environ}
     carrier = carrier_of(provider, secret, env)
     url = url or f"http://127.0.0.1:{env.get('PORT') or 8000}/{provider}/voice"
@@ -96,6 +105,8 @@ def main(
         hangup_early=hangup_early,
     )
     reports = make_calls(carrier, script, from_number, to_number, calls, concurrency)
+    if not reports:
+        sys.exit(INTERRUPTED)
     figures = summary(reports)
     if as_json:
         content = {"calls": [report.as_json() for report in reports], "summary": figures}
@@ -104,7 +115,7 @@ def main(
         click.echo(reports[0].as_text())
     else:
         click.echo(summary_as_text(figures))
-    sys.exit(exit_code(reports))
+    sys.exit(INTERRUPTED if script.stop.is_set() else exit_code(reports))
 
 
 def carrier_of(provider: str, secret: str | None, env: Mapping[str, str | None]) -> Carrier:
@@ -152,8 +163,7 @@ def make_calls(
     calls: int,
     concurrency: int,
 ) -> list[Report]:
-    """Make the calls, so many at once, with a progress bar on a terminal."""
-    reports = []
+    """Make the calls, so many at once, with a progress bar on a terminal; Ctrl-C hangs up."""
     with ThreadPoolExecutor(min(calls, concurrency)) as lines:
         pending = [
             lines.submit(
@@ -171,9 +181,15 @@ def make_calls(
             file=sys.stderr,
             hidden=calls == 1 or not sys.stderr.isatty(),
         )
-        with bar as done:
-            reports = [call.result() for call in done]
-    return reports
+        try:
+            with bar as done:
+                for _ in done:
+                    pass
+        except KeyboardInterrupt:
+            script.stop.set()
+            for call in pending:
+                call.cancel()
+    return [call.result() for call in pending if not call.cancelled()]
 
 
 def numbered(out: Path | None, number: int, calls: int) -> Path | None:

@@ -66,8 +66,12 @@ def read_wav(path: Path) -> bytes:
         with wave.open(str(path), "rb") as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
             pcm = file.readframes(file.getnframes())
-    except (OSError, EOFError, wave.Error) as error:
-        raise UnusableWav(f"{path}: {error}; a PCM WAV file is needed") from error
+    except OSError as error:
+        raise UnusableWav(f"{path}: {error.strerror}") from error
+    except (EOFError, wave.Error) as error:
+        raise UnusableWav(f"{path} is no PCM WAV file") from error
+    if not pcm:
+        raise UnusableWav(f"{path} is empty")
     if width != 2 or rate % RATE or not rate:
         raise UnusableWav(
             f"{path}: {width * 8} bits at {rate} Hz; 16 bits at 8000 Hz or a multiple are needed"

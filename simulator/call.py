@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -30,6 +31,7 @@ class Script:
     duplicate: bool = False  # the webhook comes twice
     replay: bool = False  # the spent token is tried again
     hangup_early: bool = False  # the caller is gone before the socket opens
+    stop: Event = field(default_factory=Event)  # set it, and every call hangs up
 
 
 class SocketRefused(CallFailed):
@@ -43,6 +45,8 @@ class SocketRefused(CallFailed):
 def make_call(carrier: Carrier, call: Caller, script: Script) -> Report:
     """Make one call and report it. Nothing that goes wrong on the way escapes."""
     report = Report(carrier.name, call)
+    if script.stop.is_set():
+        return report.end(CUT_SHORT, "never rung: stopped")
     try:
         return follow(carrier, call, script, report)
     except CallFailed as error:
@@ -58,10 +62,10 @@ def follow(carrier: Carrier, call: Caller, script: Script, report: Report) -> Re
     if script.ring.bad_signature:
         return judge_refusal(answer, report)
     if answer.status != 200:
-        return report.end(FAILED, f"the bridge answered {answer.status}")
+        return report.end(FAILED, refusal(answer.status))
     document = read_document(carrier, answer.content_type, answer.body)
     if document.stream is None:
-        return report.end(FAILED, f"no stream; {heard_instead(document)}")
+        return report.end(FAILED, f"no stream, see the bridge's log; {heard_instead(document)}")
     url = carrier.socket_url(document.stream.url)
     report.note(f"XML is good: stream to {hidden(document.stream.url)}")
     if script.hangup_early:
@@ -87,6 +91,16 @@ def judge_refusal(answer: BridgeAnswer, report: Report) -> Report:
     return report.end(FAILED, f"a bad signature was answered {answer.status}")
 
 
+def refusal(status: int) -> str:
+    """Say what a status that is not 200 means, as far as it can be told from here."""
+    hints = {
+        403: ": another secret, or another PUBLIC_URL than was signed; its log says which",
+        404: ": no such route, or the bridge has no secret of this carrier",
+        405: ": not by this method",
+    }
+    return f"the bridge answered {status}{hints.get(status, '')}"
+
+
 def heard_instead(document: Document) -> str:
     """Say what the caller hears when there is no stream."""
     return f"the caller hears: {' '.join(document.said)!r}" if document.said else "silence"
@@ -105,7 +119,7 @@ def talk(
     with socket_of(carrier, url, report) as socket:
         report.socket_ms = (time.monotonic() - started) * 1000
         report.note("socket open")
-        conversation = Conversation(carrier, call, socket, report)
+        conversation = Conversation(carrier, call, socket, report, script.stop)
         conversation.hold(order, script.mulaw, script.listen_s)
     report.heard_s = len(conversation.heard) / RATE
     if script.out:
@@ -114,8 +128,10 @@ def talk(
     report.note(f"{report.sent_s:.1f} s said, {report.heard_s:.1f} s heard{saved}")
     if script.replay:
         refuse_replay(url, report)
+    if script.stop.is_set():
+        return report.end(CUT_SHORT, "stopped")
     if not conversation.heard:
-        return report.end(FAILED, "the socket opened, but no audio came back")
+        return report.end(FAILED, "the socket opened, but no audio came back; see the bot's log")
     return report.end(ANSWERED)
 
 

@@ -29,6 +29,8 @@ class Report:
     sent_s: float = 0.0
     heard_s: float = 0.0
     timeline: list[tuple[float, str]] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)  # what the carrier dropped
+    bot_hung_up: int | None = None  # with which code, if it was not the caller
     _rang_at: float = field(default_factory=time.monotonic)
 
     def note(self, what: str) -> float:
@@ -36,6 +38,12 @@ class Report:
         at_ms = (time.monotonic() - self._rang_at) * 1000
         self.timeline.append((at_ms, what))
         return at_ms
+
+    def ignore(self, why: str) -> None:
+        """Note something that the carrier drops: the first time on the timeline, then counted."""
+        self.ignored[why] += 1
+        if self.ignored[why] == 1:
+            self.note(f"ignored: {why}")
 
     def end(self, outcome: str, reason: str = "") -> "Report":
         """Say how it ended."""
@@ -56,6 +64,8 @@ class Report:
             "first_audio_ms": rounded(self.first_audio_ms),
             "sent_s": round(self.sent_s, 2),
             "heard_s": round(self.heard_s, 2),
+            "bot_hung_up": self.bot_hung_up,
+            "ignored": dict(self.ignored),
             "timeline": [{"ms": round(ms, 1), "what": what} for ms, what in self.timeline],
         }
 
@@ -66,15 +76,17 @@ class Report:
             f"from {self.call.from_number} to {self.call.to_number}"
         ]
         lines += [f"{ms:8.0f} ms  {what}" for ms, what in self.timeline]
+        lines += [f"   ignored  {n} times: {why}" for why, n in self.ignored.items() if n > 1]
         return "\n".join([*lines, self.verdict()])
 
     def verdict(self) -> str:
         """Return the last line: how it ended, and how long each step took."""
         if self.outcome != ANSWERED:
             return f"{self.outcome}: {self.reason}"
+        end = f"; the bot hung up with {self.bot_hung_up}" if self.bot_hung_up else ""
         return (
             f"answered: XML after {self.webhook_ms:.0f} ms, socket after {self.socket_ms:.0f} ms, "
-            f"audio after {self.first_audio_ms:.0f} ms"
+            f"audio after {self.first_audio_ms:.0f} ms{end}"
         )
 
 
@@ -89,9 +101,18 @@ def summary(reports: Sequence[Report]) -> dict[str, Any]:
     return {
         "calls": len(reports),
         "outcomes": dict(Counter(report.outcome for report in reports)),
-        "failures": dict(Counter(r.reason for r in reports if r.outcome == FAILED)),
+        "failures": failures(reports),
         **{step: percentiles([getattr(report, step) for report in reports]) for step in steps},
     }
+
+
+def failures(reports: Sequence[Report]) -> dict[str, list[str]]:
+    """Return the ids of the calls that failed, by reason."""
+    found: dict[str, list[str]] = {}
+    for report in reports:
+        if report.outcome == FAILED:
+            found.setdefault(report.reason, []).append(report.call.call_id)
+    return found
 
 
 def percentiles(values: Sequence[float | None]) -> dict[str, float] | None:
@@ -120,7 +141,9 @@ def summary_as_text(figures: dict[str, Any]) -> str:
         if figures[step]:
             values = ", ".join(f"{key} {ms:.0f} ms" for key, ms in figures[step].items())
             lines.append(f"  {name:16} {values}")
-    lines += [f"  {count} failed: {reason}" for reason, count in figures["failures"].items()]
+    for reason, ids in figures["failures"].items():
+        more = ", ..." if len(ids) > 3 else ""
+        lines.append(f"  {len(ids)} failed: {reason} ({', '.join(ids[:3])}{more})")
     return "\n".join(lines)
 
 

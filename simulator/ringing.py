@@ -71,6 +71,8 @@ def exchange(
         answer = response.read(LONGEST_ANSWER_BYTES)
     except TimeoutError as error:
         raise RingFailed(f"no answer from {parts.netloc} within {patience_s:g} s") from error
+    except ConnectionRefusedError as error:
+        raise RingFailed(f"nobody listens at {parts.netloc}: is the bridge running?") from error
     except (OSError, http.client.HTTPException) as error:
         raise RingFailed(f"{parts.netloc}: {error or type(error).__name__}") from error
     finally:

@@ -5,6 +5,7 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Event
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
@@ -37,6 +38,7 @@ class Conversation:
     call: Caller
     socket: ClientConnection
     report: Report
+    stop: Event  # set when the person at the terminal has had enough
     heard: bytearray = field(default_factory=bytearray)
     _plays_until: float = 0.0  # monotonic; when all audio so far has been played to the caller
     _marks: list[tuple[float, str]] = field(default_factory=list)
@@ -56,18 +58,23 @@ class Conversation:
         except ConnectionClosed as closed:
             self._hear_the_rest()
             code = closed.rcvd.code if closed.rcvd else 1006
+            self.report.bot_hung_up = code
             self.report.note(f"the bot hung up with {code}")
 
     def _talk(self, frames: list[bytes]) -> None:
         started = time.monotonic()
+        said = 0
         for number, frame in enumerate(frames):
             self._listen_until(started + number * FRAME_S)
+            if self.stop.is_set():
+                break
+            said += 1
             payload = base64.b64encode(frame).decode()
             self._send(self.carrier.media(self.call, number, payload))
             self.report.sent_s += FRAME_S
-        self._listen_until(started + len(frames) * FRAME_S)
+        self._listen_until(started + said * FRAME_S)
         self.report.note("the caller hangs up")
-        for message in self.carrier.closing(self.call, len(frames)):
+        for message in self.carrier.closing(self.call, said):
             self._send(message)
 
     def _listen_until(self, moment: float) -> None:
@@ -91,7 +98,7 @@ class Conversation:
     def _hear(self, frame: str | bytes) -> None:
         message = read_message(frame)
         if message is None:
-            self.report.note("ignored: a frame that is no JSON text")
+            self.report.ignore("a frame that is no JSON text")
             return
         now = time.monotonic()
         match self.carrier.hear(message, self.call):
@@ -109,7 +116,7 @@ class Conversation:
                 for confirmation in self.carrier.cleared(self.call):
                     self._send(confirmation)
             case Ignored(why):
-                self.report.note(f"ignored: {why}")
+                self.report.ignore(why)
 
     def _confirm_marks(self) -> None:
         now = time.monotonic()

@@ -183,6 +183,7 @@ def test_status_other_than_200_is_a_failed_call(simulated: Carrier) -> None:
     report = call(simulated, stream(simulated), status=500)
 
     assert (report.outcome, report.reason) == ("failed", "the bridge answered 500")
+    assert "PUBLIC_URL" in call(simulated, "", status=403).reason
 
 
 def test_apology_is_a_failed_call(simulated: Carrier) -> None:
@@ -449,11 +450,14 @@ def test_what_a_carrier_drops_is_named(simulated: Carrier) -> None:
     def talk(connection: ServerConnection, start: dict[str, Any]) -> None:
         for frame in (b"\x00", "no JSON", '{"event": "hello"}', audio(simulated, start, "%%%")):
             connection.send(frame)
+        connection.send('{"event": "hello"}')
 
     with listening(on_start(talk)) as bot:
         report = call(simulated, stream(simulated, bot.url))
 
-    assert said(report).count("ignored: ") == 4
+    assert said(report).count("ignored: ") == 3
+    assert sorted(report.ignored.values()) == [1, 2, 2]
+    assert "2 times: a frame that is no JSON text" in report.as_text()
     assert report.outcome == "failed"
 
 
@@ -484,6 +488,7 @@ def test_bot_that_hangs_up_ends_the_call(simulated: Carrier) -> None:
 
     assert report.outcome == "answered"
     assert "the bot hung up with 4000" in said(report)
+    assert report.verdict().endswith("; the bot hung up with 4000")
     assert report.sent_s < 20
 
 
@@ -529,9 +534,12 @@ def test_unusable_wav_says_what_is_needed(tmp_path: Path) -> None:
             file.setnchannels(1)
             file.setsampwidth(width)
             file.setframerate(rate)
+            file.writeframes(b"\x80" * 16)
         with pytest.raises(UnusableWav, match="16 bits at 8000 Hz"):
             read_wav(tmp_path / "a.wav")
     (tmp_path / "b.wav").write_bytes(b"RIFF")
-    for name in ("b.wav", "c.wav"):
-        with pytest.raises(UnusableWav, match="PCM WAV"):
+    write_wav(tmp_path / "c.wav", b"")
+    problems = {"b.wav": "no PCM WAV", "c.wav": "is empty", "d.wav": "No such file"}
+    for name, problem in problems.items():
+        with pytest.raises(UnusableWav, match=problem):
             read_wav(tmp_path / name)
