@@ -23,7 +23,7 @@ test: $(VENV)/dev
 
 run: $(VENV)/runtime
 	@test -f "$(ENV_FILE)" || { echo "$(ENV_FILE) is missing: cp .env.example $(ENV_FILE) and fill it in"; exit 1; }
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dotenv -f "$(ENV_FILE)" run --no-override -- $(shell sed -n 's/^web: //p' Procfile)
+	@exec env PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dotenv -f "$(ENV_FILE)" run --no-override -- $(shell sed -n 's/^web: //p' Procfile)
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .

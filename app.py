@@ -7,11 +7,12 @@ gateway/     a local stand-in for Pipecat Cloud        (python -m gateway)
 simulator/   a carrier on your laptop                  (python -m simulator)
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
@@ -21,6 +22,8 @@ from bridge.answering import Answering
 from bridge.settings import Settings
 from bridge.start import StartClient
 from bridge.xml import xml_text
+
+log = logging.getLogger(__name__)
 
 LARGEST_WEBHOOK_BYTES = 64 * 1024
 
@@ -49,12 +52,27 @@ def create_app(
     for provider in settings.providers:
         app.register_blueprint(voice.webhooks_for(provider, answering, settings, clock))
     app.register_blueprint(health.routes)
+    log.info(
+        "agent %s answers at %s for %s; sessions come from %s",
+        settings.agent,
+        settings.public_url,
+        ", ".join(provider.name for provider in settings.providers),
+        settings.start_url,
+    )
     return app
 
 
+def check_settings(env: Mapping[str, str] = os.environ) -> None:
+    """Return if the bridge can start with these settings, or raise ConfigError."""
+    Settings.from_env(env, providers.PROVIDERS)
+
+
 def bare_status(error: HTTPException) -> Response:
-    """Answer an unknown path or method with its status alone."""
+    """Answer an unknown path or method with its status alone; the log says what was asked for."""
     response = Response(status=error.code)
+    hint = ""
     if allowed := getattr(error, "valid_methods", None):
         response.headers["Allow"] = ", ".join(sorted(set(allowed) - {"HEAD"}))
+        hint = f"; the carrier must use {response.headers['Allow']}"
+    log.warning("%s %.80r answered with %s%s", request.method, request.path, error.code, hint)
     return response

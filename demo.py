@@ -128,14 +128,15 @@ def port_of(url: str) -> str:
 
 def start(
     stage: contextlib.ExitStack, command: list[str], env: Mapping[str, str], log: Path, url: str
-) -> None:
-    """Start a process that ends with the demo, and wait until it answers HTTP."""
+) -> subprocess.Popen[bytes]:
+    """Start a process that ends with the demo, wait until it answers HTTP, and return it."""
     process = stage.enter_context(running(command, env, log))
     end = time.monotonic() + PATIENCE_S
     while not answers(f"{url}/health"):
         if process.poll() is not None or time.monotonic() > end:
             raise DemoFailed(f"{shlex.join(command)} does not answer:\n{log.read_text()}")
         time.sleep(0.05)
+    return process
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """How the Procfile runs the bridge. WEB_CONCURRENCY and PORT come from the platform."""
 
 import os
+import sys
+from typing import Any
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 
@@ -25,3 +27,14 @@ forwarder_headers = ""
 
 # The control socket is a file in the home directory, shared by every gunicorn of one user.
 control_socket_disable = True
+
+
+def on_starting(_: Any) -> None:
+    """Check the settings before anything listens: one message instead of a traceback a worker."""
+    from app import check_settings
+    from bridge.errors import ConfigError
+
+    try:
+        check_settings()
+    except ConfigError as error:
+        sys.exit(str(error))

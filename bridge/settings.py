@@ -34,7 +34,7 @@ class Settings:
             agent=required(env, "PIPECAT_AGENT", "the agent that answers", faults),
             public_key=read_public_key(env, faults),
             start_url=read_start_url(env, faults),
-            transport=env.get("PIPECAT_TRANSPORT", "").strip() or "websocket",
+            transport=read_transport(env, faults),
             start_deadline_s=read_deadline_s(env, faults),
             providers=read_providers(env, tuple(carriers), faults),
         )
@@ -58,9 +58,10 @@ def read_public_url(env: Mapping[str, str], faults: list[str]) -> str:
     )
     if value:
         url = split_http_url(value)
-        if not url or url.query or url.fragment or url.username is not None:
+        if not url or url.query or url.fragment or "@" in value or url.path.endswith("/voice"):
+            shown = repr(value) if "@" not in value else "a URL with a user name"
             faults.append(
-                f"PUBLIC_URL is {value!r}: give scheme and host, and the path prefix if there is "
+                f"PUBLIC_URL is {shown}: give scheme and host, and the path prefix if there is "
                 'one, as carriers dial it: "https://bridge.example.com"'
             )
     return value.rstrip("/")
@@ -76,6 +77,8 @@ def read_public_key(env: Mapping[str, str], faults: list[str]) -> str:
     )
     if not (value.isascii() and value.isprintable()) or " " in value:
         faults.append("PIPECAT_PUBLIC_KEY holds characters no key has: copy it again")
+    if value.startswith("sk_"):
+        faults.append("PIPECAT_PUBLIC_KEY is a private key (sk_...): give the public one (pk_...)")
     return value
 
 
@@ -88,6 +91,14 @@ def read_start_url(env: Mapping[str, str], faults: list[str]) -> str:
             f"PIPECAT_START_URL is {value!r}: give an http(s) URL; "
             "{agent} is its only placeholder"
         )
+    return value
+
+
+def read_transport(env: Mapping[str, str], faults: list[str]) -> str:
+    """Return the transport with its placeholder still in it."""
+    value = env.get("PIPECAT_TRANSPORT", "").strip() or "websocket"
+    if "{" in value.replace("{provider}", ""):
+        faults.append(f"PIPECAT_TRANSPORT is {value!r}: {{provider}} is its only placeholder")
     return value
 
 

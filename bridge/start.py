@@ -70,11 +70,13 @@ class StartClient:
                 answer = self._ask(agent, provider, deadline)
             except DeadlinePassed as error:
                 before = f"; before that: {failure}" if failure else ""
-                raise StartFailed("deadline", f"{error}{before}", attempts) from error
+                what = f"{error} (START_DEADLINE_S){before}"
+                raise StartFailed("deadline", what, attempts) from error
             except AnswerTooLong as error:
                 raise StartFailed("garbage", f"the answer has {error}", attempts) from error
             except ConnectionBroken as error:
-                failure = StartFailed("unreachable", str(error), attempts)
+                what = f"{error}; check PIPECAT_START_URL"
+                failure = StartFailed("unreachable", what, attempts)
                 if attempts == 1:
                     wait_s = 0.0
             else:
@@ -106,7 +108,7 @@ def read_session(body: bytes, attempts: int) -> Session:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise garbage("the answer is not JSON") from error
+        raise garbage("the answer is not JSON; check PIPECAT_START_URL") from error
     if not isinstance(answer, dict):
         raise garbage(f"the answer is a JSON {type(answer).__name__}, not an object")
     token, ws_url, session_id = (answer.get(name) for name in ("token", "wsUrl", "sessionId"))

@@ -30,12 +30,13 @@ def webhooks_for(
             answer = answering.answer(provider, webhook, deadline)
         except WebhookRejected as rejection:
             log.warning(
-                "%s webhook refused: %s; checked %s %s with %s",
+                "%s webhook refused: %s; checked %s %s with %s; it claims to be call %.80r",
                 provider.name,
                 rejection,
                 webhook.method,
                 without_values(webhook.url),
                 provider.secret_variable,
+                webhook.fields.first(provider.call_id_field),
             )
             return Response(status=403)
         return to_response(provider, answer)

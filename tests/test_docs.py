@@ -71,15 +71,18 @@ def test_env_example_names_every_variable() -> None:
 
     assert named.keys() - SIMULATOR_ONLY == variables_read()
     for name, default in defaults.items():
-        if default.startswith("`"):
-            assert named[name] == default.strip("`"), name
+        assert named[name] == (default.strip("`") if default.startswith("`") else ""), name
 
 
-def test_env_example_is_complete_but_for_its_secrets() -> None:
-    """Copied as it is, it lacks a carrier's secret and nothing else."""
-    uncommented = dict(re.findall(r"^([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
+def test_env_for_your_own_machine_works_as_it_is() -> None:
+    """The block in docs/local.md starts a bridge, once --new-key has added its two lines."""
+    block = LOCAL.partition("cat > .env <<'EOF'\n")[2].partition("\nEOF")[0]
+    env = dict(line.split("=", 1) for line in block.splitlines())
+    app = create_app(env, FakeStart())  # type: ignore[arg-type]
 
-    create_app(uncommented | {"PLIVO_AUTH_TOKEN": "test"}, FakeStart())  # type: ignore[arg-type]
+    assert {"/twilio/voice", "/plivo/voice"} <= {rule.rule for rule in app.url_map.iter_rules()}
+    assert env["PIPECAT_START_URL"].startswith("http://127.0.0.1:7860/")
+    assert env["PIPECAT_PUBLIC_KEY"] == "pk_local"
 
 
 def test_routes_are_those_of_the_app() -> None:

@@ -5,9 +5,11 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,7 @@ def test_telnyx_get_is_refused(running: Stage) -> None:
 
     assert result.exit_code == 1
     assert "the bridge answered 405" in result.stdout
+    assert "GET '/telnyx/voice' answered with 405; the carrier must use POST" in running.logs()
 
 
 def test_hanging_up_early_leaves_the_token_unused(running: Stage) -> None:
@@ -176,6 +179,41 @@ def test_many_calls_are_summed_up(running: Stage, tmp_path: Path) -> None:
         assert re.search(rf"{step} +p50 \d+ ms, p99 \d+ ms, max \d+ ms", result.stdout)
     assert len(list(tmp_path.glob("bot-*.wav"))) == 6
     assert result.stderr == ""
+
+
+def test_ctrl_c_hangs_up_and_reports(running: Stage) -> None:
+    """No new call is made, the calls on the line hang up, what happened so far is reported."""
+    before = running.logs().count("twilio is talking")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "simulator", "twilio", "--tone=600", "--calls=50"),
+            *("--concurrency=2", f"--url={running.bridge_url}/twilio/voice", "--json"),
+        ],
+        cwd=ROOT,
+        env=running.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert eventually(lambda: running.logs().count("twilio is talking") == before + 2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    report = json.loads(output)
+    assert report["summary"]["outcomes"] == {"cut short": 2}
+    assert [call["reason"] for call in report["calls"]] == ["stopped", "stopped"]
+    assert running.logs().count("twilio is talking") == before + 2
+
+
+def test_failed_calls_are_named() -> None:
+    """A summary of failures has call ids to look for in the logs."""
+    url = f"http://127.0.0.1:{demo.free_port()}/plivo/voice"
+    result = CliRunner().invoke(simulator, ["plivo", f"--url={url}", "--secret=test", "--calls=2"])
+
+    assert result.exit_code == 1
+    assert re.search(
+        r"2 failed: nobody listens at \S+: is the bridge running\? \(\S+, \S+\)", result.stdout
+    )
 
 
 def test_progress_is_shown_on_a_terminal(running: Stage) -> None:
@@ -290,8 +328,10 @@ def test_bad_setting_stops_the_process(tmp_path: Path) -> None:
     )
 
     assert result.returncode != 0
-    assert "PUBLIC_URL is not set" in result.stderr
+    assert result.stderr.count("PUBLIC_URL is not set") == 1
     assert "TWILIO_AUTH_TOKEN, PLIVO_AUTH_TOKEN, TELNYX_PUBLIC_KEY" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Listening" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -305,6 +345,9 @@ def test_bad_setting_stops_the_process(tmp_path: Path) -> None:
         (["twilio", "--wav=none.wav"], {}, "none.wav"),
         (["twilio", "--new-key"], {}, "--new-key is for telnyx"),
         (["twilio", "--calls=0"], {}, "--calls"),
+        (["twilio", "--tone=-1"], {}, "--tone"),
+        (["twilio", "--out=nowhere/x.wav"], {}, "nowhere is no folder"),
+        (["twilio", "--bad-signature", "--replay"], {}, "use it alone"),
     ],
 )
 def test_wrong_option_of_the_simulator_is_named(
@@ -329,12 +372,27 @@ def test_make_run_reads_the_env_file(tmp_path: Path) -> None:
     bare = {"PATH": os.environ["PATH"], "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}"}
 
     with contextlib.ExitStack() as processes:
-        demo.start(processes, command, bare, tmp_path / "run.log", env["PUBLIC_URL"])
+        make = demo.start(processes, command, bare, tmp_path / "run.log", env["PUBLIC_URL"])
         refused = Stage(env, env["PUBLIC_URL"], tmp_path).ring("twilio")
         forged = Stage(env, env["PUBLIC_URL"], tmp_path).simulate("plivo", "--bad-signature")
 
-    assert refused.reason == "the bridge answered 404"
+        make.terminate()  # and nothing else: what make started ends with it
+        make.wait(30)
+        assert eventually(lambda: not demo.answers(f"{env['PUBLIC_URL']}/health"))
+
+    assert refused.reason.startswith("the bridge answered 404")
     assert forged.exit_code == 3
+    assert "agent my-agent answers at http://127.0.0.1" in (tmp_path / "run.log").read_text()
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
+    """Say whether something becomes true soon."""
+    end = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def test_public_url_is_signed_although_loopback_is_dialled(tmp_path: Path) -> None:

@@ -65,7 +65,6 @@ def test_blank_means_not_set() -> None:
         "https://",
         "https://bridge.example.com?x=1",
         "https://bridge.example.com/#rc=2",
-        "https://user:password@bridge.example.com",
         "https://bridge.example.com:port",
         "https://bridge.example.com:99999",
         "https://[::1",
@@ -79,6 +78,21 @@ def test_public_url_is_what_carriers_dial(value: str) -> None:
 
     assert "PUBLIC_URL" in fault
     assert repr(value) in fault
+
+
+def test_public_url_with_a_password_is_not_repeated() -> None:
+    """The fault is named, the password is not."""
+    [fault] = faults(PUBLIC_URL="https://user:canary@bridge.example.com")
+
+    assert "PUBLIC_URL is a URL with a user name" in fault
+    assert "canary" not in fault
+
+
+def test_pasted_webhook_url_is_no_public_url() -> None:
+    """What the carrier dials is PUBLIC_URL and the route; the route is not to be there twice."""
+    [fault] = faults(PUBLIC_URL="https://bridge.example.com/twilio/voice")
+
+    assert "PUBLIC_URL" in fault
 
 
 @pytest.mark.parametrize("value", ["https://a.example/", "https://a.example/b/", "http://[::1]:80"])
@@ -103,6 +117,22 @@ def test_start_url_has_one_placeholder(value: str) -> None:
     [fault] = faults(PIPECAT_START_URL=value)
 
     assert "PIPECAT_START_URL" in fault
+
+
+def test_transport_has_one_placeholder() -> None:
+    """A placeholder that nobody fills is named at start."""
+    [fault] = faults(PIPECAT_TRANSPORT="{carrier}")
+
+    assert "PIPECAT_TRANSPORT is '{carrier}'" in fault
+    assert read(PIPECAT_TRANSPORT="{provider}").transport == "{provider}"
+
+
+def test_private_key_is_not_sent_around() -> None:
+    """A key that begins with sk_ belongs to nobody but its owner; it is not shown either."""
+    [fault] = faults(PIPECAT_PUBLIC_KEY="sk_canary")
+
+    assert "private key" in fault
+    assert "canary" not in fault
 
 
 def test_public_key_with_stray_characters_is_not_shown() -> None:

@@ -186,6 +186,7 @@ def test_refusal_says_why_in_the_log_only(
     path = any_recorded.target.partition("?")[0]
     assert f"{PUBLIC_URL}{path}" in record.getMessage()
     assert "missing" in record.getMessage()
+    assert "it claims to be call" in record.getMessage()
     assert "5550100" not in record.getMessage()
 
 
