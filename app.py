@@ -7,6 +7,7 @@ gateway/     a local stand-in for Pipecat Cloud        (python -m gateway)
 simulator/   a carrier on your laptop                  (python -m simulator)
 """
 
+import atexit
 import logging
 import os
 import time
@@ -19,6 +20,9 @@ from werkzeug.exceptions import HTTPException
 import providers
 from bridge import health, logs, voice
 from bridge.answering import Answering
+from bridge.counts import Counts
+from bridge.ledger import commands, database
+from bridge.ledger.ledger import Ledger
 from bridge.settings import Settings
 from bridge.start import StartClient
 from bridge.xml import xml_text
@@ -31,13 +35,16 @@ LARGEST_WEBHOOK_BYTES = 64 * 1024
 def create_app(
     env: Mapping[str, str] = os.environ,
     start: StartClient | None = None,
+    ledger: Ledger | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Flask:
-    """Build the bridge, or raise ConfigError. Tests pass a `start` and a `clock` of their own."""
+    """Build the bridge, or raise ConfigError. Tests pass what would reach out of the process."""
     logs.to_stdout()
     settings = Settings.from_env(env, providers.PROVIDERS)
     start = start or StartClient(settings.start_url, settings.public_key, settings.transport)
-    answering = Answering(start, settings.agent)
+    ledger = ledger or open_ledger(settings, clock)
+    answering = Answering(settings, start, ledger)
+    counts = Counts()
 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_WEBHOOK_BYTES
@@ -50,8 +57,9 @@ def create_app(
     app.register_error_handler(HTTPException, bare_status)
 
     for provider in settings.providers:
-        app.register_blueprint(voice.webhooks_for(provider, answering, settings, clock))
+        app.register_blueprint(voice.webhooks_for(provider, answering, settings, counts, clock))
     app.register_blueprint(health.routes)
+    commands.register(app, settings.ledger_url)
     log.info(
         "agent %s answers at %s for %s; sessions come from %s",
         settings.agent,
@@ -62,9 +70,17 @@ def create_app(
     return app
 
 
-def check_settings(env: Mapping[str, str] = os.environ) -> None:
-    """Return if the bridge can start with these settings, or raise ConfigError."""
-    Settings.from_env(env, providers.PROVIDERS)
+def prepare(env: Mapping[str, str] = os.environ) -> None:
+    """Before anything listens: check the settings, or raise ConfigError; create the ledger."""
+    database.prepare(Settings.from_env(env, providers.PROVIDERS).ledger_url)
+
+
+def open_ledger(settings: Settings, clock: Callable[[], float]) -> Ledger:
+    """Return the ledger; what waits to be written is written when the process ends."""
+    database.prepare(settings.ledger_url)
+    ledger = Ledger(settings.ledger_url, settings.ledger_days, clock)
+    atexit.register(ledger.close)
+    return ledger
 
 
 def bare_status(error: HTTPException) -> Response:

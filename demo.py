@@ -47,7 +47,7 @@ def main() -> int:
 def tell(logs: Path, stage: contextlib.ExitStack) -> None:
     """Set the stage and make the calls."""
     gateway_url, bridge_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    env = environment(gateway_url, bridge_url)
+    env = environment(gateway_url, bridge_url, logs)
 
     say(f"Pipecat Cloud, played by the gateway   {gateway_url}")
     gateway = [sys.executable, "-m", "gateway", "--port", port_of(gateway_url)]
@@ -65,10 +65,13 @@ def tell(logs: Path, stage: contextlib.ExitStack) -> None:
         )
     print()
     call = ring(env, bridge_url, "twilio", "--replay", expected_exit=0)
-    say(f"after a twilio call, {call['timeline'][-1]['what']}")
+    tried = [step["what"] for step in call["timeline"] if "spent token" in step["what"]]
+    say(f"after a twilio call, {tried[0]}")
     for carrier in CARRIERS:
         call = ring(env, bridge_url, carrier, "--bad-signature", expected_exit=3)
         say(f"a forged {carrier} webhook: {call['reason']}")
+    call = ring(env, bridge_url, "telnyx", "--refuse-socket", expected_exit=3)
+    say(f"a telnyx stream that fails: {call['reason'].partition('; ')[2]}")
 
 
 def say(line: str) -> None:
@@ -76,7 +79,7 @@ def say(line: str) -> None:
     print(f"  {line}", flush=True)
 
 
-def environment(gateway_url: str, bridge_url: str) -> dict[str, str]:
+def environment(gateway_url: str, bridge_url: str, folder: Path) -> dict[str, str]:
     """Return the settings of all three, whatever this shell or a .env file says."""
     keys = subprocess.run(
         [sys.executable, "-m", "simulator", "telnyx", "--new-key"],
@@ -94,6 +97,7 @@ def environment(gateway_url: str, bridge_url: str) -> dict[str, str]:
         "PIPECAT_START_URL": f"{gateway_url}/v1/public/{{agent}}/start",
         "PIPECAT_TRANSPORT": "websocket",
         "START_DEADLINE_S": "5",
+        "DATABASE_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
         "TWILIO_AUTH_TOKEN": "demo-twilio-auth-token",
         "PLIVO_AUTH_TOKEN": "demo-plivo-auth-token",
         "PORT": port_of(bridge_url),

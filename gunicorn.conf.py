@@ -31,10 +31,10 @@ control_socket_disable = True
 
 def on_starting(_: Any) -> None:
     """Check the settings before anything listens: one message instead of a traceback a worker."""
-    from app import check_settings
+    from app import prepare
     from bridge.errors import ConfigError
 
     try:
-        check_settings()
+        prepare()
     except ConfigError as error:
         sys.exit(str(error))

@@ -1,113 +1,191 @@
 """The call flow, written once for every carrier, without Flask.
 
-webhook -> verify -> read the call -> start a session -> the event to answer with
+ring    the phone rings: claim the call, start a session, name the event to answer with
+after   the stream is over, or never came about: a goodbye or an apology
+stream  what the carrier tells about the stream while it lasts
+status  what the carrier tells about the call
 """
 
 import logging
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bridge.errors import StartFailed
-from bridge.socket_url import with_body, with_token
-from bridge.start import Session, StartClient
-from providers.base import BadWebhook, Call, Provider, Webhook, WebhookRejected
+from bridge.ledger.ledger import Ledger
+from bridge.ledger.memory import Claim, StreamSeen
+from bridge.ledger.statements import Entry
+from bridge.settings import Settings
+from bridge.start import StartClient
+from bridge.stream import CallbackUrls, stream_for
+from providers.base import Call, Provider, StreamEvent, Webhook, whole
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Stream:
-    """The carrier's audio socket into one session. Both URLs hold the token: never log them."""
-
-    session: Session
-    body: Mapping[str, object] = field(repr=False)  # what the bot is told about the caller
-
-    @property
-    def url(self) -> str:
-        """The socket URL for a carrier that drops query strings."""
-        return with_token(self.session.ws_url, self.session.token)
-
-    @property
-    def url_with_body(self) -> str:
-        """The socket URL for a carrier that has no other way to hand `body` to the bot."""
-        return with_body(self.url, self.body)
+MOST_ATTEMPTS = 3  # sessions per call; carriers send a webhook twice, seldom three times
+RETRY_WITHIN_S = 60.0  # of the first webhook; what comes later is a replay
+YOUNG_S = 10.0  # a stream that was over so soon and told nothing of itself never began
+SHORTEST_HOLD_S, USUAL_HOLD_S, LONGEST_HOLD_S = 1, 5, 20
 
 
 @dataclass(frozen=True)
 class Answer:
     """What to tell the carrier: templates/<provider>/<event>.xml and what it needs."""
 
-    event: str  # "stream", "sorry"
+    event: str  # "stream", "hold", "sorry", "goodbye"
     values: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
-SORRY = Answer("sorry")
-
-
 class Answering:
-    """Decides what a ringing carrier is told."""
+    """Decides what a carrier is told. Webhooks come in verified."""
 
-    def __init__(self, start: StartClient, agent: str) -> None:
+    def __init__(self, settings: Settings, start: StartClient, ledger: Ledger) -> None:
+        self._settings = settings
         self._start = start
-        self._agent = agent
+        self._ledger = ledger
+        self._places = threading.BoundedSemaphore(settings.max_starts)
 
-    def answer(self, provider: Provider, webhook: Webhook, deadline: float) -> Answer:
-        """Return the answer, or raise WebhookRejected; nothing else escapes.
-
-        deadline: monotonic seconds by which /start must have answered.
-        """
-        verify(provider, webhook)
-        # From here on a person is waiting behind the request: whatever breaks, they hear something.
-        call = None
+    def ring(self, provider: Provider, webhook: Webhook, deadline: float) -> Answer:
+        """Answer a ringing phone. deadline: monotonic seconds for /start. May raise BadWebhook."""
+        provider.refuse_callback(webhook)
+        call, now = provider.read_call(webhook), webhook.received_at
+        held = whole(webhook.query.first("held"))
+        claim = self._ledger.claim(
+            provider.name, call.id, (call.from_number, call.to_number), held, now
+        )
+        self._ledger.note(provider.name, call.id, "rang", f"webhook {claim.attempts}")
+        if is_replay(claim, now):
+            return self._end(provider, call.id, "goodbye", f"webhook {claim.attempts} is a replay")
+        started = time.monotonic()
         try:
-            call = provider.read_call(webhook)
-            started = time.monotonic()
-            session = self._start.start(self._agent, provider.name, deadline)
-            log.info(
-                "%s call %s -> session %s of agent %s, /start took %.0f ms",
-                provider.name,
-                call.id,
-                session.id or "(no id)",
-                self._agent,
-                (time.monotonic() - started) * 1000,
-            )
-            return Answer(
-                "stream", {"call": call, "stream": stream_for(provider.name, call, session)}
-            )
-        except BadWebhook as error:
-            log.error("%s webhook is not a call: %s", provider.name, error)
-        except StartFailed as error:
-            log.error(
-                "%s call %s got no session of agent %s: %s: %s",
-                provider.name,
-                call.id if call else "?",
-                self._agent,
-                error.kind,
-                error,
-            )
-        except Exception:
-            log.exception("%s call %s failed", provider.name, call.id if call else "?")
-        return SORRY
+            with self._place():
+                session = self._start.start(self._settings.agent, provider.name, deadline)
+        except StartFailed as failure:
+            return self._without_session(provider, call, held, failure)
+        log.info(
+            "%s call %s -> session %s of agent %s, /start took %.0f ms",
+            provider.name,
+            call.id,
+            session.id or "(no id)",
+            self._settings.agent,
+            (time.monotonic() - started) * 1000,
+        )
+        self._ledger.note(
+            provider.name,
+            call.id,
+            "stream",
+            f"session {session.id}",
+            agent=self._settings.agent,
+            session_id=session.id,
+            answered_at=now,
+            outcome="stream",
+            reason=None,
+        )
+        urls = CallbackUrls(self._settings.public_url, provider.name)
+        values = {
+            "call": call,
+            "stream": stream_for(provider.name, call, session),
+            "after_url": urls.after(now),
+            "stream_status_url": urls.stream,
+        }
+        return Answer("stream", values)
+
+    def after(self, provider: Provider, webhook: Webhook) -> Answer:
+        """Answer what runs after the stream: an apology only if the bot was not heard."""
+        event = provider.read_stream_event(webhook)
+        if event.kind in ("started", "stopped", "failed"):  # the request itself may say it
+            self._note_stream(provider, event, webhook.received_at)
+        seen = self._ledger.stream_seen(provider.name, event.call_id)
+        age_s = webhook.received_at - whole(webhook.query.first("sent_at"), digits=12)
+        if seen.failed:
+            reason = f"the stream failed: {seen.failed}"
+        elif not seen.started and age_s < YOUNG_S:
+            reason = "the stream never started"
+        else:
+            return self._end(provider, event.call_id, "goodbye", "the stream ended")
+        return self._end(provider, event.call_id, "sorry", reason, provider.read_call(webhook))
+
+    def stream(self, provider: Provider, webhook: Webhook) -> None:
+        """Note what happened to a stream."""
+        self._note_stream(provider, provider.read_stream_event(webhook), webhook.received_at)
+
+    def status(self, provider: Provider, webhook: Webhook) -> None:
+        """Note what became of a call."""
+        status = provider.read_status(webhook)
+        log.info("%s call %s: %s", provider.name, status.call_id, status.status)
+        columns: dict[str, object] = {
+            "final_status": status.status,
+            "status_sequence": status.sequence,
+        }
+        if status.duration_s is not None:
+            columns["duration_s"] = status.duration_s
+        if status.is_final:
+            columns["ended_at"] = webhook.received_at
+        self._ledger.note(provider.name, status.call_id, "status", status.status, **columns)
+
+    def sorry(self, call: Call | None = None) -> Answer:
+        """Return the apology; it needs nothing that can fail."""
+        return Answer("sorry", {"sorry": self._settings.sorry.to(call)})
+
+    def _without_session(
+        self, provider: Provider, call: Call, held: int, failure: StartFailed
+    ) -> Answer:
+        hold = self._settings.hold
+        reason = f"{failure.kind}: {failure}"
+        if failure.kind != "at_capacity" or held >= hold.attempts:
+            return self._end(provider, call.id, "sorry", reason, call)
+        wait_s = min(max(failure.retry_after_s or USUAL_HOLD_S, SHORTEST_HOLD_S), LONGEST_HOLD_S)
+        log.warning("%s call %s is held for %d s: %s", provider.name, call.id, wait_s, reason)
+        self._ledger.note(provider.name, call.id, "hold", reason, outcome="hold", reason=reason)
+        urls = CallbackUrls(self._settings.public_url, provider.name)
+        values = {"hold": hold, "wait_s": int(wait_s), "voice_url": urls.voice(held + 1)}
+        return Answer("hold", values)
+
+    def _end(
+        self, provider: Provider, call_id: str, event: str, reason: str, call: Call | None = None
+    ) -> Answer:
+        """Note the last document of a call and return it."""
+        loud = event == "sorry" or "replay" in reason
+        log.log(
+            logging.ERROR if loud else logging.INFO,
+            "%s call %s gets %s.xml: %s",
+            provider.name,
+            call_id,
+            event,
+            reason,
+        )
+        outcome = {} if "replay" in reason else {"outcome": event, "reason": reason}
+        self._ledger.note(provider.name, call_id, event, reason, **outcome)
+        return self.sorry(call) if event == "sorry" else Answer(event)
+
+    def _note_stream(self, provider: Provider, event: StreamEvent, at: float) -> None:
+        log.info("%s call %s: stream %s %s", provider.name, event.call_id, event.kind, event.detail)
+        failed = (event.detail or "no reason given") if event.kind == "failed" else None
+        columns: dict[str, object] = {}
+        if event.kind in ("started", "stopped"):
+            columns["stream_started_at"] = at
+        if event.kind in ("stopped", "failed"):
+            columns["stream_ended_at"] = at
+        if failed:
+            columns["stream_failed"] = failed
+        what = f"stream {event.kind}"
+        entry = Entry(provider.name, event.call_id, at, what, event.detail, columns)
+        seen = StreamSeen(started="stream_started_at" in columns, failed=failed)
+        self._ledger.stream_event(seen, entry)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Take one of this process's places for a start, or raise StartFailed."""
+        if not self._places.acquire(blocking=False):
+            raise StartFailed("at_capacity", f"MAX_STARTS {self._settings.max_starts} are running")
+        try:
+            yield
+        finally:
+            self._places.release()
 
 
-def verify(provider: Provider, webhook: Webhook) -> None:
-    """Return if the carrier signed the webhook, else raise WebhookRejected: no third way out."""
-    try:
-        provider.verify(webhook)
-    except WebhookRejected:
-        raise
-    except Exception as error:
-        log.exception("%s signature could not be checked", provider.name)
-        raise WebhookRejected("signature could not be checked") from error
-
-
-def stream_for(provider: str, call: Call, session: Session) -> Stream:
-    """Return the stream, with what the bot is told about the caller."""
-    body = {
-        "from": call.from_number,
-        "to": call.to_number,
-        "call_id": call.id,
-        "provider": provider,
-    }
-    return Stream(session, body)
+def is_replay(claim: Claim, now: float) -> bool:
+    """Say whether a webhook is one more, or a later one, than carriers send for a call."""
+    return claim.attempts > MOST_ATTEMPTS or now - claim.round_at > RETRY_WITHIN_S

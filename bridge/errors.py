@@ -31,8 +31,11 @@ class StartFailed(BridgeError):
     that is no session). One word, so that failures can be counted.
     """
 
-    def __init__(self, kind: str, what_happened: str, attempts: int = 1) -> None:
+    def __init__(
+        self, kind: str, what_happened: str, attempts: int = 1, retry_after_s: float = 0.0
+    ) -> None:
         tried = "" if attempts == 1 else f" ({attempts} attempts)"
         super().__init__(f"{what_happened}{tried}")
         self.kind = kind
         self.attempts = attempts
+        self.retry_after_s = retry_after_s  # when the server wants to be asked again; 0: unsaid

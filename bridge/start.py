@@ -141,7 +141,8 @@ def failed_by_status(answer: HttpAnswer, attempts: int) -> StartFailed:
         402: "; check the billing of the Pipecat Cloud organisation",
         404: "; check PIPECAT_AGENT and PIPECAT_START_URL",
     }.get(answer.status, "")
-    return StartFailed(kind, f"status {answer.status}{said}{cure}", attempts)
+    what = f"status {answer.status}{said}{cure}"
+    return StartFailed(kind, what, attempts, retry_after_s(answer))
 
 
 def error_fields(body: bytes) -> dict[str, str]:

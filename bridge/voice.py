@@ -7,40 +7,71 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, abort, render_template, request
 
-from bridge.answering import SORRY, Answer, Answering
+from bridge.answering import Answer, Answering
+from bridge.counts import Counts
 from bridge.settings import Settings
-from providers.base import Provider, Webhook, WebhookRejected
+from providers.base import BadWebhook, Provider, Webhook, WebhookRejected
 
 log = logging.getLogger(__name__)
 
 
 def webhooks_for(
-    provider: Provider, answering: Answering, settings: Settings, clock: Callable[[], float]
+    provider: Provider,
+    answering: Answering,
+    settings: Settings,
+    counts: Counts,
+    clock: Callable[[], float],
 ) -> Blueprint:
-    """Return the routes of one carrier: /<provider>/voice. `clock` tells Unix seconds."""
+    """Return the routes of one carrier. `clock` tells Unix seconds."""
     routes = Blueprint(provider.name, __name__, url_prefix=f"/{provider.name}")
 
-    @routes.route("/voice", methods=provider.methods, provide_automatic_options=False)
-    def voice() -> Response:
-        deadline = time.monotonic() + settings.start_deadline_s
-        if request.method not in provider.methods:
-            abort(405)  # Flask adds HEAD wherever there is GET; no carrier signs one
-        webhook = read_webhook(settings.public_url, clock())
-        try:
-            answer = answering.answer(provider, webhook, deadline)
-        except WebhookRejected as rejection:
-            log.warning(
-                "%s webhook refused: %s; checked %s %s with %s; it claims to be call %.80r",
-                provider.name,
-                rejection,
-                webhook.method,
-                without_values(webhook.url),
-                provider.secret_variable,
-                webhook.fields.first(provider.call_id_field),
-            )
-            return Response(status=403)
-        return to_response(provider, answer)
+    def route(path: str, view: Callable[[Webhook], Response]) -> None:
+        def receive() -> Response:
+            if request.method not in provider.methods:
+                abort(405)  # Flask adds HEAD wherever there is GET; no carrier signs one
+            webhook = read_webhook(settings.public_url, clock())
+            return view(webhook) if verified(provider, webhook) else Response(status=403)
 
+        routes.add_url_rule(
+            path,
+            endpoint=path.strip("/"),
+            view_func=receive,
+            methods=provider.methods,
+            provide_automatic_options=False,
+        )
+
+    def document(decide: Callable[[Webhook], Answer], webhook: Webhook) -> Response:
+        # A person is waiting behind the request: whatever breaks, they hear something.
+        try:
+            return to_response(provider, decide(webhook))
+        except BadWebhook as error:
+            log.error("%s webhook is not a call: %s", provider.name, error)
+        except Exception:
+            counts.add("unexpected")
+            log.exception("%s webhook %s failed", provider.name, claimed_call(provider, webhook))
+        return to_response(provider, answering.sorry())
+
+    def callback(note: Callable[[Provider, Webhook], None], webhook: Webhook) -> Response:
+        try:
+            note(provider, webhook)
+        except BadWebhook as error:
+            log.error("%s callback names no call: %s", provider.name, error)
+        except Exception:
+            counts.add("unexpected")
+            log.exception("%s callback %s failed", provider.name, claimed_call(provider, webhook))
+        return Response(status=provider.callback_status)
+
+    def ring(webhook: Webhook) -> Answer:
+        deadline = time.monotonic() + settings.start_deadline_s
+        return answering.ring(provider, webhook, deadline)
+
+    def after(webhook: Webhook) -> Answer:
+        return answering.after(provider, webhook)
+
+    route("/voice", lambda webhook: document(ring, webhook))
+    route("/after", lambda webhook: document(after, webhook))
+    route("/stream", lambda webhook: callback(answering.stream, webhook))
+    route("/status", lambda webhook: callback(answering.status, webhook))
     return routes
 
 
@@ -68,16 +99,31 @@ def raw_target() -> str:
     return path.removeprefix(request.script_root)
 
 
-def to_response(provider: Provider, answer: Answer) -> Response:
-    """Render the carrier's XML. A template that cannot be rendered is answered with sorry.xml."""
+def verified(provider: Provider, webhook: Webhook) -> bool:
+    """Say whether the carrier signed this; if not, or if that cannot be told, the log says why."""
     try:
-        xml = render_template(f"{provider.name}/{answer.event}.xml", **answer.values)
+        provider.verify(webhook)
+        return True
+    except WebhookRejected as rejection:
+        reason = str(rejection)
     except Exception:
-        log.exception("templates/%s/%s.xml cannot be rendered", provider.name, answer.event)
-        xml = render_template(f"{provider.name}/{SORRY.event}.xml")
-    response = Response(xml, content_type="text/xml; charset=utf-8")
-    response.headers["Cache-Control"] = "no-store"  # a token that was cached is a token lost
-    return response
+        log.exception("%s signature could not be checked", provider.name)
+        reason = "signature could not be checked"
+    log.warning(
+        "%s webhook refused: %s; checked %s %s with %s; it claims to be call %s",
+        provider.name,
+        reason,
+        webhook.method,
+        without_values(webhook.url),
+        provider.secret_variable,
+        claimed_call(provider, webhook),
+    )
+    return False
+
+
+def claimed_call(provider: Provider, webhook: Webhook) -> str:
+    """Return the call id that a webhook names, for the log, whoever sent it."""
+    return repr(webhook.fields.first(provider.call_id_field)[:80])
 
 
 def without_values(url: str) -> str:
@@ -85,3 +131,11 @@ def without_values(url: str) -> str:
     path, _, query = url.partition("?")
     names = [part.partition("=")[0] for part in query.split("&")] if query else []
     return path + (f" (query: {', '.join(names)})" if names else "")
+
+
+def to_response(provider: Provider, answer: Answer) -> Response:
+    """Render the carrier's XML."""
+    xml = render_template(f"{provider.name}/{answer.event}.xml", **answer.values)
+    response = Response(xml, content_type="text/xml; charset=utf-8")
+    response.headers["Cache-Control"] = "no-store"  # a token that was cached is a token lost
+    return response

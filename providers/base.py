@@ -95,6 +95,32 @@ class Call:
     to_number: str  # the same, for the number that was called
 
 
+@dataclass(frozen=True)
+class StreamEvent:
+    """What a stream status callback says."""
+
+    call_id: str
+    kind: str  # "started", "stopped", "failed", or the carrier's own word for anything else
+    detail: str  # the carrier's reason; never the stream's URL
+
+
+@dataclass(frozen=True)
+class CallStatus:
+    """What a call status callback says."""
+
+    call_id: str
+    status: str  # the carrier's own word: "ringing", "completed", "no-answer"
+    is_final: bool
+    sequence: int  # callbacks arrive in any order; the highest is the latest
+    duration_s: int | None
+
+
+# Every carrier ends a call with one of these.
+FINAL = {"busy", "canceled", "cancel", "completed", "failed", "no-answer", "timeout"}
+# Where the carrier sends no sequence number, a status can only be replaced by a later stage.
+STAGES = ("queued", "initiated", "ringing", "in-progress")
+
+
 class Provider(ABC):
     """One carrier: how it signs, and what it calls its fields."""
 
@@ -102,6 +128,11 @@ class Provider(ABC):
     secret_variable: ClassVar[str]  # environment variable with its signing secrets
     methods: ClassVar[tuple[str, ...]]  # HTTP methods whose signature covers every field
     call_id_field: ClassVar[str]  # its name for the id of a call
+    stream_event_field: ClassVar[str]  # its name for the event of a stream
+    stream_events: ClassVar[Mapping[str, str]]  # its words for started, stopped and failed
+    stream_reason_fields: ClassVar[tuple[str, ...]]  # where it says why a stream failed
+    duration_field: ClassVar[str]  # its name for the seconds a call took
+    callback_status: ClassVar[int]  # what it wants to hear when a callback was taken
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         """Keep the secrets, several while one is being rotated; raise BadSecret at once."""
@@ -113,20 +144,56 @@ class Provider(ABC):
     def verify(self, webhook: Webhook) -> None:
         """Return if the carrier signed this request; else raise WebhookRejected."""
 
+    def refuse_callback(self, webhook: Webhook) -> None:  # noqa: B027
+        """Raise BadWebhook if this cannot be a ringing phone, although the signature holds."""
+
     def read_call(self, webhook: Webhook) -> Call:
         """Return the call, or raise BadWebhook naming the field that is missing."""
         fields = webhook.fields
-        call_id = fields.first(self.call_id_field)
+        call_id = self.read_call_id(webhook)
+        return Call(call_id, self.number(fields.first("From")), self.number(fields.first("To")))
+
+    def read_call_id(self, webhook: Webhook) -> str:
+        """Return the call's id, or raise BadWebhook naming the field that is missing."""
+        call_id = webhook.fields.first(self.call_id_field)
         if not call_id:
             raise BadWebhook(
                 f"no {self.call_id_field!r}: is this {self.name}'s voice webhook? "
                 f"Set the number's voice URL, and nothing else, to /{self.name}/voice"
             )
-        return Call(call_id, self.number(fields.first("From")), self.number(fields.first("To")))
+        return call_id
+
+    def read_stream_event(self, webhook: Webhook) -> StreamEvent:
+        """Return what happened to a stream, or raise BadWebhook."""
+        fields = webhook.fields
+        word = fields.first(self.stream_event_field)
+        reasons = [fields.first(name) for name in self.stream_reason_fields]
+        detail = ", ".join(reason for reason in reasons if reason)
+        return StreamEvent(self.read_call_id(webhook), self.stream_events.get(word, word), detail)
+
+    def read_status(self, webhook: Webhook) -> CallStatus:
+        """Return what became of a call, or raise BadWebhook."""
+        fields = webhook.fields
+        status = fields.first("CallStatus")
+        stage = STAGES.index(status) if status in STAGES else len(STAGES)
+        duration = fields.first(self.duration_field)
+        sequence = fields.first("SequenceNumber")
+        return CallStatus(
+            self.read_call_id(webhook),
+            status,
+            status in FINAL,
+            whole(sequence, otherwise=stage),
+            whole(duration) if duration else None,
+        )
 
     def number(self, value: str) -> str:
         """Return a number as E.164 where the carrier writes it otherwise."""
         return value
+
+
+def whole(text: str, otherwise: int = 0, digits: int = 9) -> int:
+    """Return a whole number of at most so many digits that a carrier sent, or `otherwise`."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else otherwise
 
 
 def required_header(webhook: Webhook, name: str) -> str:

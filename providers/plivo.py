@@ -3,6 +3,7 @@
 import base64
 import hmac
 import re
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from providers.base import Fields, Provider, Webhook, WebhookRejected, any_equal, required_header
@@ -19,6 +20,21 @@ class Plivo(Provider):
     secret_variable = "PLIVO_AUTH_TOKEN"  # noqa: S105
     methods = ("GET", "POST")
     call_id_field = "CallUUID"
+    stream_event_field = "Event"
+    # Two of its pages, two sets of words.
+    stream_events = MappingProxyType(
+        {
+            "StartStream": "started",
+            "StopStream": "stopped",
+            "DroppedStream": "failed",
+            "started": "started",
+            "stopped": "stopped",
+            "failed": "failed",
+        }
+    )
+    stream_reason_fields = ("Error", "StatusReason")
+    duration_field = "Duration"
+    callback_status = 200
 
     def verify(self, webhook: Webhook) -> None:
         """Accept any listed signature made with any of the auth tokens."""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from types import MappingProxyType
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
@@ -9,7 +10,6 @@ from nacl.signing import VerifyKey
 from providers.base import (
     BadSecret,
     BadWebhook,
-    Call,
     Provider,
     Webhook,
     WebhookRejected,
@@ -30,6 +30,19 @@ class Telnyx(Provider):
     secret_variable = "TELNYX_PUBLIC_KEY"  # noqa: S105
     methods = ("POST",)
     call_id_field = "CallSid"
+    stream_event_field = "StreamEvent"
+    # Two of its pages, two words for a failure.
+    stream_events = MappingProxyType(
+        {
+            "stream-started": "started",
+            "stream-stopped": "stopped",
+            "stream-failed": "failed",
+            "stream-error": "failed",
+        }
+    )
+    stream_reason_fields = ("StreamError",)
+    duration_field = "CallDuration"
+    callback_status = 200
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         super().__init__(secrets)
@@ -58,15 +71,14 @@ class Telnyx(Provider):
         if not any(signed_with(key, signed, signature) for key in self._keys):
             raise WebhookRejected("signature does not match")
 
-    def read_call(self, webhook: Webhook) -> Call:
-        """Refuse callbacks: the signature does not cover the URL, so one could be sent here."""
+    def refuse_callback(self, webhook: Webhook) -> None:
+        """The signature does not cover the URL: a captured callback could be sent to /voice."""
         for field in ("CallbackSource", "StreamEvent"):
             if field in webhook.fields:
                 raise BadWebhook(
                     f"{field!r} makes this a status callback, not a call: "
                     "use /telnyx/voice for the voice URL only"
                 )
-        return super().read_call(webhook)
 
 
 def public_key(secret: str) -> VerifyKey:

@@ -1,10 +1,19 @@
 """Twilio: HMAC-SHA1 of the dialled URL followed by every form field, sorted by name."""
 
+from dataclasses import replace
+from types import MappingProxyType
 from urllib.parse import urlparse
 
 from twilio.request_validator import RequestValidator, add_port, remove_port
 
-from providers.base import Provider, Webhook, WebhookRejected, any_equal, required_header
+from providers.base import (
+    Provider,
+    StreamEvent,
+    Webhook,
+    WebhookRejected,
+    any_equal,
+    required_header,
+)
 
 
 class Twilio(Provider):
@@ -14,6 +23,13 @@ class Twilio(Provider):
     secret_variable = "TWILIO_AUTH_TOKEN"  # noqa: S105
     methods = ("POST", "GET")
     call_id_field = "CallSid"
+    stream_event_field = "StreamEvent"
+    stream_events = MappingProxyType(
+        {"stream-started": "started", "stream-stopped": "stopped", "stream-error": "failed"}
+    )
+    stream_reason_fields = ("StreamError",)
+    duration_field = "CallDuration"  # Duration is in minutes
+    callback_status = 204
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         super().__init__(secrets)
@@ -32,3 +48,10 @@ class Twilio(Provider):
         ]
         if not any_equal([given], expected):
             raise WebhookRejected("signature does not match")
+
+    def read_stream_event(self, webhook: Webhook) -> StreamEvent:
+        """Take error 31921 for the end it is: the bot closed the socket, as it does to hang up."""
+        event = super().read_stream_event(webhook)
+        if event.kind == "failed" and "31921" in event.detail:
+            return replace(event, kind="stopped")
+        return event

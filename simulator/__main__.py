@@ -35,7 +35,7 @@ Exit codes:
   1  a call failed
   2  a wrong option
   3  no call failed, but some were cut short on purpose and met as they should be
-     (--bad-signature refused with 403, --hangup-early)
+     (--bad-signature refused with 403, --hangup-early, --refuse-socket with words afterwards)
 """
 
 
@@ -59,6 +59,8 @@ Exit codes:
 @click.option("--replay", is_flag=True, help="Try the spent token again: it must be refused.")
 @click.option("--bad-signature", is_flag=True, help="Forge the signature: it must be refused.")
 @click.option("--hangup-early", is_flag=True, help="Hang up before the socket opens.")
+@click.option("--refuse-socket", is_flag=True, help="Find the socket refused: what comes after?")
+@click.option("--hurry", is_flag=True, help="Do not wait where the document says so.")
 @click.option("--json", "as_json", is_flag=True, help="Report for machines.")
 @click.option(
     "--new-key", "make_new_key", is_flag=True, help="Print a key pair for telnyx and stop."
@@ -81,6 +83,8 @@ def main(
     replay: bool,
     bad_signature: bool,
     hangup_early: bool,
+    refuse_socket: bool,
+    hurry: bool,
     as_json: bool,
     make_new_key: bool,
 ) -> None:
@@ -103,6 +107,9 @@ def main(
         duplicate=duplicate,
         replay=replay,
         hangup_early=hangup_early,
+        refuse_socket=refuse_socket,
+        hurry=hurry,
+        tell_status=True,
     )
     reports = make_calls(carrier, script, from_number, to_number, calls, concurrency)
     if not reports:

@@ -1,23 +1,30 @@
 """One call from ring to hang-up, the way its carrier makes it."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from websockets.exceptions import InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
-
 from simulator.audio import RATE, write_wav
 from simulator.carrier import Caller, CallFailed, Carrier, StreamOrder
-from simulator.document import Document, read_document
+from simulator.document import (
+    Connect,
+    Dial,
+    Document,
+    Hangup,
+    Redirect,
+    Say,
+    Step,
+    Wait,
+    read_document,
+)
 from simulator.report import ANSWERED, CUT_SHORT, FAILED, Report, hidden
-from simulator.ringing import BridgeAnswer, Ring
+from simulator.ringing import BridgeAnswer, Ring, RingFailed
+from simulator.sockets import SocketRefused, refuse_replay, socket_of
 from simulator.talking import Conversation
 
-HANDSHAKE_PATIENCE_S = 10.0
+MOST_DOCUMENTS = 20  # a caller who is redirected more often than that is in a loop
 
 
 @dataclass(frozen=True)
@@ -31,15 +38,14 @@ class Script:
     duplicate: bool = False  # the webhook comes twice
     replay: bool = False  # the spent token is tried again
     hangup_early: bool = False  # the caller is gone before the socket opens
+    refuse_socket: bool = False  # the carrier finds the socket refused
+    hurry: bool = False  # waits are noted, not waited
+    tell_status: bool = False  # the call's status callback is sent when it ends
     stop: Event = field(default_factory=Event)  # set it, and every call hangs up
 
 
-class SocketRefused(CallFailed):
-    """The socket did not open. `status` is the HTTP status, if there was one."""
-
-    def __init__(self, what_happened: str, status: int | None = None) -> None:
-        super().__init__(what_happened)
-        self.status = status
+class CallEnded(Exception):
+    """Somebody hung up: what stands behind it in the document does not happen."""
 
 
 def make_call(carrier: Carrier, call: Caller, script: Script) -> Report:
@@ -47,48 +53,185 @@ def make_call(carrier: Carrier, call: Caller, script: Script) -> Report:
     report = Report(carrier.name, call)
     if script.stop.is_set():
         return report.end(CUT_SHORT, "never rung: stopped")
+    line = Line(carrier, call, script, report)
     try:
-        return follow(carrier, call, script, report)
+        line.run()
     except CallFailed as error:
         report.note(str(error))
-        return report.end(FAILED, str(error))
+        report.end(FAILED, str(error))
+    return report
 
 
-def follow(carrier: Carrier, call: Caller, script: Script, report: Report) -> Report:
-    """Ring, read the XML, open the socket, talk."""
-    if script.duplicate:
-        ring(carrier, call, script.ring, report)
-    answer = ring(carrier, call, script.ring, report)
-    if script.ring.bad_signature:
-        return judge_refusal(answer, report)
-    if answer.status != 200:
-        return report.end(FAILED, refusal(answer.status))
-    document = read_document(carrier, answer.content_type, answer.body)
-    if document.stream is None:
-        return report.end(FAILED, f"no stream, see the bridge's log; {heard_instead(document)}")
-    url = carrier.socket_url(document.stream.url)
-    report.note(f"XML is good: stream to {hidden(document.stream.url)}")
-    if script.hangup_early:
-        report.note("the caller hangs up before the socket opens")
-        return report.end(CUT_SHORT, "hung up early, as asked for; its token expires unused")
-    return talk(carrier, call, script, report, document.stream, url)
+class Line:
+    """One caller's line, from the first ring on."""
 
+    def __init__(self, carrier: Carrier, call: Caller, script: Script, report: Report) -> None:
+        self._carrier = carrier
+        self._call = call
+        self._script = script
+        self._report = report
+        self._words: list[str] = []  # what robot voices said, and who was dialled
+        self._trouble = ""  # why there was no conversation
+        self._started = time.monotonic()
 
-def ring(carrier: Carrier, call: Caller, how: Ring, report: Report) -> BridgeAnswer:
-    """Send one webhook; note what came back and how long it took."""
-    report.note(f"{how.method} {how.url}")
-    started = time.monotonic()
-    answer = how.send(carrier, call)
-    report.webhook_ms = (time.monotonic() - started) * 1000
-    report.note(f"{answer.status} {answer.content_type}".rstrip())
-    return answer
+    def run(self) -> None:
+        """Ring, do what the documents say, report."""
+        answer = self._ring()
+        if self._script.duplicate:
+            answer = self._ring()
+        if self._script.ring.bad_signature:
+            self._judge_refusal(answer)
+            return
+        if answer.status != 200:
+            self._report.end(FAILED, refusal(answer.status))
+            return
+        with suppress(CallEnded):
+            self._follow(self._read(answer))
+        if self._script.tell_status:
+            self._tell_status()
+        self._judge()
 
+    def _ring(self) -> BridgeAnswer:
+        ring = self._script.ring
+        self._report.note(f"{ring.method} {ring.url}")
+        started = time.monotonic()
+        answer = ring.send(self._carrier, self._call)
+        self._report.webhook_ms = (time.monotonic() - started) * 1000
+        self._report.note(f"{answer.status} {answer.content_type}".rstrip())
+        return answer
 
-def judge_refusal(answer: BridgeAnswer, report: Report) -> Report:
-    """A forged signature must get 403 and nothing else."""
-    if (answer.status, answer.body) == (403, b""):
-        return report.end(CUT_SHORT, "refused with 403, as a bad signature must be")
-    return report.end(FAILED, f"a bad signature was answered {answer.status}")
+    def _read(self, answer: BridgeAnswer) -> Document:
+        document = read_document(self._carrier, answer.content_type, answer.body)
+        self._report.documents += 1
+        if document.stream:
+            self._report.note(f"XML is good: stream to {hidden(document.stream.url)}")
+        return document
+
+    def _follow(self, document: Document) -> None:
+        for _ in range(MOST_DOCUMENTS):
+            redirect = self._do(document.steps)
+            if redirect is None:
+                self._report.note("the document ends, the carrier hangs up")
+                return
+            document = self._fetch(redirect)
+        raise CallFailed(f"more than {MOST_DOCUMENTS} documents: a loop")
+
+    def _do(self, steps: tuple[Step, ...]) -> Redirect | None:
+        """Do the steps; return the redirect that ends them, if one does."""
+        for step in steps:
+            match step:
+                case Say(words):
+                    self._words.append(words)
+                    self._report.note(f"the caller hears: {words!r}")
+                case Wait(seconds):
+                    self._report.note(f"the caller waits {seconds} s")
+                    self._script.stop.wait(0 if self._script.hurry else seconds)
+                case Dial(number, timeout_s, caller_id):
+                    self._words.append(f"(rings {number})")
+                    shown = f", showing {caller_id}" if caller_id else ""
+                    self._report.note(f"{number} is dialled for {timeout_s} s{shown}: no answer")
+                case Connect(order, action):
+                    self._stream(order)
+                    if action:
+                        return action
+                case Redirect():
+                    return step
+                case Hangup():
+                    self._report.note("the carrier hangs up, as the document says")
+                    raise CallEnded
+        return None
+
+    def _fetch(self, redirect: Redirect) -> Document:
+        if self._script.stop.is_set():
+            raise CallEnded
+        fields = self._carrier.webhook(self._call) | {"CallStatus": "in-progress"}
+        ring = self._script.ring
+        self._report.note(f"{redirect.method} {ring.dialled(redirect.url)}")
+        answer = ring.post(self._carrier, redirect.url, fields, redirect.method)
+        if answer.status != 200:
+            raise CallFailed(refusal(answer.status))
+        return self._read(answer)
+
+    def _stream(self, order: StreamOrder) -> None:
+        """Hold the conversation, or note why there is none; the document goes on afterwards."""
+        if self._script.hangup_early:
+            self._report.note("the caller hangs up before the socket opens")
+            raise CallEnded
+        url = self._carrier.socket_url(order.url)
+        try:
+            if self._script.refuse_socket:
+                raise SocketRefused("the socket was refused, as asked for")
+            conversation = self._talk(order, url)
+        except SocketRefused as error:
+            self._trouble = str(error)
+            self._report.note(self._trouble)
+            self._tell_stream(order, "failed", self._trouble)
+            return
+        self._tell_stream(order, "stopped")
+        if self._script.replay:
+            refuse_replay(url, self._report)
+        if not conversation.heard:
+            self._trouble = "the socket opened, but no audio came back; see the bot's log"
+        if self._report.bot_hung_up is None:
+            raise CallEnded  # the caller did
+
+    def _talk(self, order: StreamOrder, url: str) -> Conversation:
+        started = time.monotonic()
+        with socket_of(self._carrier, url, self._report) as socket:
+            self._report.socket_ms = (time.monotonic() - started) * 1000
+            self._report.note("socket open")
+            self._tell_stream(order, "started")
+            conversation = Conversation(
+                self._carrier, self._call, socket, self._report, self._script.stop
+            )
+            conversation.hold(order, self._script.mulaw, self._script.listen_s)
+        self._report.heard_s += len(conversation.heard) / RATE
+        if self._script.out:
+            write_wav(self._script.out, bytes(conversation.heard))
+        saved = f", saved to {self._script.out}" if self._script.out else ""
+        said = f"{self._report.sent_s:.1f} s said, {self._report.heard_s:.1f} s heard{saved}"
+        self._report.note(said)
+        return conversation
+
+    def _tell_stream(self, order: StreamOrder, event: str, error: str = "") -> None:
+        url = self._carrier.stream_callback_url(order)
+        if url:
+            fields = self._carrier.stream_callback(self._call, event, order, error)
+            self._tell(url, fields, f"stream {event}")
+
+    def _tell_status(self) -> None:
+        duration_s = round(time.monotonic() - self._started)
+        fields = self._carrier.status_callback(self._call, duration_s)
+        self._tell(self._script.ring.sibling("status"), fields, "call completed")
+
+    def _tell(self, url: str, fields: dict[str, str], what: str) -> None:
+        try:
+            status = str(self._script.ring.post(self._carrier, url, fields).status)
+        except RingFailed as error:
+            status = str(error)
+        self._report.note(f"told the bridge: {what} ({status})")
+
+    def _judge_refusal(self, answer: BridgeAnswer) -> None:
+        """A forged signature must get 403 and nothing else."""
+        if (answer.status, answer.body) == (403, b""):
+            self._report.end(CUT_SHORT, "refused with 403, as a bad signature must be")
+        else:
+            self._report.end(FAILED, f"a bad signature was answered {answer.status}")
+
+    def _judge(self) -> None:
+        """Say how the call ended, for the exit code."""
+        heard = f"the caller hears: {' '.join(self._words)!r}" if self._words else "silence"
+        if self._script.stop.is_set():
+            self._report.end(CUT_SHORT, "stopped")
+        elif self._report.heard_s:
+            self._report.end(ANSWERED)
+        elif self._script.hangup_early and self._report.documents:
+            self._report.end(CUT_SHORT, "hung up early, as asked for; its token expires unused")
+        elif self._script.refuse_socket and self._words:
+            self._report.end(CUT_SHORT, f"{self._trouble}; {heard}")
+        else:
+            trouble = self._trouble or "no stream, see the bridge's log"
+            self._report.end(FAILED, f"{trouble}; {heard}")
 
 
 def refusal(status: int) -> str:
@@ -99,84 +242,3 @@ def refusal(status: int) -> str:
         405: ": not by this method",
     }
     return f"the bridge answered {status}{hints.get(status, '')}"
-
-
-def heard_instead(document: Document) -> str:
-    """Say what the caller hears when there is no stream."""
-    return f"the caller hears: {' '.join(document.said)!r}" if document.said else "silence"
-
-
-def talk(
-    carrier: Carrier,
-    call: Caller,
-    script: Script,
-    report: Report,
-    order: StreamOrder,
-    url: str,
-) -> Report:
-    """Open the socket and hold the conversation."""
-    started = time.monotonic()
-    with socket_of(carrier, url, report) as socket:
-        report.socket_ms = (time.monotonic() - started) * 1000
-        report.note("socket open")
-        conversation = Conversation(carrier, call, socket, report, script.stop)
-        conversation.hold(order, script.mulaw, script.listen_s)
-    report.heard_s = len(conversation.heard) / RATE
-    if script.out:
-        write_wav(script.out, bytes(conversation.heard))
-    saved = f", saved to {script.out}" if script.out else ""
-    report.note(f"{report.sent_s:.1f} s said, {report.heard_s:.1f} s heard{saved}")
-    if script.replay:
-        refuse_replay(url, report)
-    if script.stop.is_set():
-        return report.end(CUT_SHORT, "stopped")
-    if not conversation.heard:
-        return report.end(FAILED, "the socket opened, but no audio came back; see the bot's log")
-    return report.end(ANSWERED)
-
-
-@contextmanager
-def socket_of(carrier: Carrier, url: str, report: Report) -> Iterator[ClientConnection]:
-    """Open the socket as often as the carrier tries, or raise SocketRefused."""
-    for attempt in range(1, carrier.connect_attempts + 1):
-        try:
-            connection = dial(url)
-        except SocketRefused as error:
-            if attempt == carrier.connect_attempts:
-                raise
-            report.note(f"{error}; {carrier.name} tries the same URL again")
-        else:
-            break
-    with connection:
-        yield connection
-
-
-def dial(url: str) -> ClientConnection:
-    """Open one socket, or raise SocketRefused."""
-    try:
-        return connect(
-            url,
-            proxy=None,
-            compression=None,
-            open_timeout=HANDSHAKE_PATIENCE_S,
-            close_timeout=2,
-            ping_interval=None,
-        )
-    except InvalidStatus as error:
-        status = error.response.status_code
-        raise SocketRefused(f"the socket was refused with {status}", status) from error
-    except (InvalidHandshake, TimeoutError, OSError, EOFError) as error:
-        raise SocketRefused(f"the socket did not open: {error or type(error).__name__}") from error
-
-
-def refuse_replay(url: str, report: Report) -> None:
-    """Dial the spent token once more; raise CallFailed if it is good for another call."""
-    try:
-        with dial(url):
-            pass
-    except SocketRefused as error:
-        if error.status != 403:
-            raise
-        report.note("the spent token was tried again and refused with 403")
-    else:
-        raise CallFailed("the spent token opened a second socket")

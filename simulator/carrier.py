@@ -101,6 +101,20 @@ class Carrier(ABC):
         """Return the signature headers, made by the carrier's own SDK where it can."""
 
     @abstractmethod
+    def stream_callback(
+        self, call: Caller, event: str, order: StreamOrder, error: str
+    ) -> dict[str, str]:
+        """Return what is told about a stream: event is "started", "stopped" or "failed"."""
+
+    @abstractmethod
+    def status_callback(self, call: Caller, duration_s: int) -> dict[str, str]:
+        """Return what is told about a call that has ended."""
+
+    def stream_callback_url(self, order: StreamOrder) -> str:
+        """Return where it is told, or an empty string."""
+        return order.attributes.get("statusCallback", "")
+
+    @abstractmethod
     def check_stream(self, order: StreamOrder) -> None:
         """Raise AnswerRefused for a stream on which no conversation comes about."""
 

@@ -10,15 +10,67 @@ from simulator.carrier import AnswerRefused, Carrier, StreamOrder
 from simulator.grammar import Element
 
 MEDIA_TYPES = {"text/xml", "application/xml"}
-SPOKEN = {"Say", "Speak"}
+LONGEST_WAIT_S = 180
+
+
+@dataclass(frozen=True)
+class Say:
+    """A robot voice speaks to the caller."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The caller waits."""
+
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Dial:
+    """Somebody else's phone rings."""
+
+    number: str
+    timeout_s: str
+    caller_id: str
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """Another document takes over."""
+
+    url: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Connect:
+    """The caller talks to a bot; `action` has the next document, if it is named here."""
+
+    order: StreamOrder
+    action: Redirect | None
+
+
+@dataclass(frozen=True)
+class Hangup:
+    """The call ends."""
+
+
+Step = Say | Wait | Dial | Redirect | Connect | Hangup
 
 
 @dataclass(frozen=True)
 class Document:
-    """What the carrier is told to do."""
+    """What the carrier is told to do, in this order."""
 
-    stream: StreamOrder | None
-    said: tuple[str, ...]  # what the caller hears from a robot voice
+    steps: tuple[Step, ...]
+
+    @property
+    def stream(self) -> StreamOrder | None:
+        """The stream, if there is one."""
+        orders = [step.order for step in self.steps if isinstance(step, Connect)]
+        return orders[0] if orders else None
 
 
 def read_document(carrier: Carrier, content_type: str, body: bytes) -> Document:
@@ -42,8 +94,37 @@ def read_document(carrier: Carrier, content_type: str, body: bytes) -> Document:
     streams = list(root.iter("Stream"))
     if len(streams) > 1:
         raise AnswerRefused(f"{len(streams)} <Stream> elements; a call has one")
-    said = tuple((e.text or "").strip() for e in root.iter() if e.tag in SPOKEN)
-    return Document(read_stream(carrier, streams[0]) if streams else None, said)
+    return Document(tuple(read_step(carrier, element) for element in root))
+
+
+def read_step(carrier: Carrier, element: ElementTree.Element) -> Step:
+    """Return one step of the document."""
+    text = "".join(element.itertext()).strip()
+    match element.tag:
+        case "Say" | "Speak":
+            return Say(text)
+        case "Pause" | "Wait":
+            return Wait(read_wait(element.get("length", "1")))
+        case "Dial":
+            return Dial(text, element.get("timeout", ""), element.get("callerId", ""))
+        case "Redirect":
+            return Redirect(text, element.get("method", "POST"))
+        case "Hangup" | "Reject":
+            return Hangup()
+        case "Connect":
+            action = element.get("action")
+            then = Redirect(action, element.get("method", "POST")) if action else None
+            return Connect(read_stream(carrier, element[0]), then)
+        case "Stream":
+            return Connect(read_stream(carrier, element), None)
+    raise AnswerRefused(f"<{element.tag}> is not played by this simulator")
+
+
+def read_wait(length: str) -> int:
+    """Return the seconds of a <Pause> or <Wait>."""
+    if not length.isdecimal() or not 1 <= int(length) <= LONGEST_WAIT_S:
+        raise AnswerRefused(f"a wait of {length!r} s; 1 to {LONGEST_WAIT_S} are allowed")
+    return int(length)
 
 
 def check_element(element: ElementTree.Element, known: Mapping[str, Element]) -> None:

@@ -72,6 +72,37 @@ class Plivo(Carrier):
             "To": call.to_number.removeprefix("+"),
         }
 
+    def stream_callback(
+        self, call: Caller, event: str, order: StreamOrder, error: str
+    ) -> dict[str, str]:
+        """StartStream, StopStream, DroppedStream; ServiceURL is the whole socket URL."""
+        words = {"started": "StartStream", "stopped": "StopStream", "failed": "DroppedStream"}
+        fields = {
+            "CallUUID": call.call_id,
+            "Event": words[event],
+            "From": call.from_number.removeprefix("+"),
+            "ParentAuthID": ACCOUNT,
+            "ServiceURL": order.url,
+            "StreamID": call.stream_id,
+            "Timestamp": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+            "To": call.to_number.removeprefix("+"),
+        }
+        return fields | ({"Error": error} if error else {})
+
+    def status_callback(self, call: Caller, duration_s: int) -> dict[str, str]:
+        """The hangup URL's fields; there is no sequence number."""
+        return self.webhook(call) | {
+            "Event": "Hangup",
+            "CallStatus": "completed",
+            "Duration": str(duration_s),
+            "BillDuration": str(60 * (1 + duration_s // 60)),
+            "HangupCause": "NORMAL_CLEARING",
+        }
+
+    def stream_callback_url(self, order: StreamOrder) -> str:
+        """Plivo's name for it."""
+        return order.attributes.get("statusCallbackUrl", "")
+
     def sign(self, method: str, url: str, form: Mapping[str, str], body: bytes) -> dict[str, str]:
         """The signing half of plivo.utils.validate_v3_signature."""
         nonce = "".join(secrets.choice("0123456789") for _ in range(20))

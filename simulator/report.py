@@ -26,6 +26,7 @@ class Report:
     webhook_ms: float | None = None  # webhook to XML
     socket_ms: float | None = None  # XML to socket open
     first_audio_ms: float | None = None  # socket open to the bot's first audio
+    documents: int = 0  # how many the bridge answered with
     sent_s: float = 0.0
     heard_s: float = 0.0
     timeline: list[tuple[float, str]] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Report:
             "webhook_ms": rounded(self.webhook_ms),
             "socket_ms": rounded(self.socket_ms),
             "first_audio_ms": rounded(self.first_audio_ms),
+            "documents": self.documents,
             "sent_s": round(self.sent_s, 2),
             "heard_s": round(self.heard_s, 2),
             "bot_hung_up": self.bot_hung_up,

@@ -27,7 +27,7 @@ class BridgeAnswer:
 
 @dataclass(frozen=True)
 class Ring:
-    """How to ring: where the bridge listens, and the URL that is signed."""
+    """How the bridge is reached: where it listens, and the URLs that are signed."""
 
     url: str  # dialled, "http://127.0.0.1:8000/twilio/voice"
     signed_url: str  # the same route below the bridge's PUBLIC_URL
@@ -35,17 +35,39 @@ class Ring:
     bad_signature: bool = False
 
     def send(self, carrier: Carrier, call: Caller) -> BridgeAnswer:
-        """Send one webhook and return the answer, or raise RingFailed."""
-        fields = carrier.webhook(call)
-        form = fields if self.method == "POST" else {}
-        suffix = "" if form else ("&" if "?" in self.url else "?") + urlencode(fields)
+        """Send the voice webhook and return the answer, or raise RingFailed."""
+        return self.post(carrier, self.signed_url, carrier.webhook(call), self.method)
+
+    def post(
+        self, carrier: Carrier, signed_url: str, fields: Mapping[str, str], method: str = "POST"
+    ) -> BridgeAnswer:
+        """Send any webhook to a URL of the bridge and return the answer, or raise RingFailed."""
+        form = dict(fields) if method == "POST" else {}
+        suffix = "" if form else ("&" if "?" in signed_url else "?") + urlencode(fields)
         body = urlencode(form).encode()
-        headers = carrier.sign(self.method, self.signed_url + suffix, form, body)
+        headers = carrier.sign(method, signed_url + suffix, form, body)
         if self.bad_signature:
             headers = {name: forge(value) for name, value in headers.items()}
         if form:
             headers["Content-Type"] = FORM
-        return exchange(self.method, self.url + suffix, headers, body, carrier.patience_s)
+        return exchange(
+            method, self.dialled(signed_url) + suffix, headers, body, carrier.patience_s
+        )
+
+    def dialled(self, signed_url: str) -> str:
+        """Return where a URL below PUBLIC_URL is really dialled."""
+        parts = urlsplit(self.url)
+        route = parts.path + (f"?{parts.query}" if parts.query else "")
+        public, local = self.signed_url.removesuffix(route), self.url.removesuffix(route)
+        if not signed_url.startswith(f"{public}/"):
+            raise RingFailed(f"a URL of the document leads elsewhere than {public}")
+        return local + signed_url.removeprefix(public)
+
+    def sibling(self, route: str) -> str:
+        """Return the signed URL of another route of this carrier: "status" beside "voice"."""
+        return (
+            urlsplit(self.signed_url)._replace(query="").geturl().rpartition("/")[0] + f"/{route}"
+        )
 
 
 def forge(value: str) -> str:

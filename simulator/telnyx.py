@@ -83,6 +83,31 @@ class Telnyx(Carrier):
             "ToSipUri": f"{call.to_number}@10.239.182.10",
         }
 
+    def stream_callback(
+        self, call: Caller, event: str, order: StreamOrder, error: str
+    ) -> dict[str, str]:
+        """stream-started, stream-stopped, stream-failed."""
+        fields = {
+            "AccountSid": ACCOUNT,
+            "CallSid": call.call_id,
+            "CallSidLegacy": call.call_id,
+            "StreamEvent": f"stream-{event}",
+            "StreamName": "",
+            "StreamSid": call.stream_id,
+            "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        return fields | ({"StreamError": error} if error else {})
+
+    def status_callback(self, call: Caller, duration_s: int) -> dict[str, str]:
+        """Marked as a callback by CallbackSource."""
+        return self.webhook(call) | {
+            "CallStatus": "completed",
+            "CallDuration": str(duration_s),
+            "CallbackSource": "call-progress-events",
+            "HangupCause": "normal_clearing",
+            "SequenceNumber": "3",
+        }
+
     def sign(self, method: str, url: str, form: Mapping[str, str], body: bytes) -> dict[str, str]:
         """timestamp|raw body; the URL is not signed."""
         timestamp = str(int(time.time()))

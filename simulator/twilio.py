@@ -4,6 +4,7 @@ https://www.twilio.com/docs/voice/twiml/stream
 https://www.twilio.com/docs/voice/media-streams/websocket-messages
 """
 
+import time
 import uuid
 from collections.abc import Mapping
 
@@ -73,6 +74,31 @@ class Twilio(Carrier):
             "ToCountry": "US",
             "ToState": "",
             "ToZip": "",
+        }
+
+    def stream_callback(
+        self, call: Caller, event: str, order: StreamOrder, error: str
+    ) -> dict[str, str]:
+        """stream-started, stream-stopped, stream-error."""
+        words = {"started": "stream-started", "stopped": "stream-stopped", "failed": "stream-error"}
+        fields = {
+            "AccountSid": ACCOUNT,
+            "CallSid": call.call_id,
+            "StreamSid": call.stream_id,
+            "StreamName": "",
+            "StreamEvent": words[event],
+            "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        return fields | ({"StreamError": error} if error else {})
+
+    def status_callback(self, call: Caller, duration_s: int) -> dict[str, str]:
+        """Duration is in minutes, CallDuration in seconds."""
+        return self.webhook(call) | {
+            "CallStatus": "completed",
+            "CallDuration": str(duration_s),
+            "Duration": str(1 + duration_s // 60),
+            "CallbackSource": "call-progress-events",
+            "SequenceNumber": "3",
         }
 
     def sign(self, method: str, url: str, form: Mapping[str, str], body: bytes) -> dict[str, str]:

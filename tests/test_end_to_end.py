@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from websockets.sync.server import ServerConnection
 
 import demo
+from gateway.agents import Agent
 from gateway.faults import Faults
 from simulator.__main__ import CARRIERS
 from simulator.__main__ import main as simulator
@@ -25,6 +28,7 @@ from simulator.audio import tone
 from simulator.call import Script, make_call
 from simulator.report import Report
 from simulator.ringing import Ring
+from tests.bots import listening
 from tests.conftest import ROOT
 from tests.running_gateway import running as gateway_running
 
@@ -45,6 +49,15 @@ class Stage:
         arguments = [carrier, url, "--tone=0.1", "--listen=0.1", *switches]
         return CliRunner().invoke(simulator, arguments, env=self.env)
 
+    def later(self, carrier: str, then: Callable[[], None]) -> Result:
+        """Run the simulator; do something else as soon as its caller has been put on hold."""
+        with ThreadPoolExecutor() as other:
+            before = self.logs().count(" is held for ")
+            call = other.submit(self.simulate, carrier)
+            assert eventually(lambda: self.logs().count(" is held for ") > before)
+            then()
+            return call.result(60)
+
     def ring(self, carrier: str) -> Report:
         """Make one short call from this process."""
         simulated = CARRIERS[carrier](self.env[CARRIERS[carrier].secret_variable])
@@ -61,7 +74,7 @@ class Stage:
 def stage(folder: Path, *gateway_options: str, **settings: str) -> Iterator[Stage]:
     """Start both processes as `make demo` does."""
     gateway_url, bridge_url = (f"http://127.0.0.1:{demo.free_port()}" for _ in range(2))
-    env = demo.environment(gateway_url, bridge_url) | settings
+    env = demo.environment(gateway_url, bridge_url, folder) | settings
     with contextlib.ExitStack() as processes:
         gateway = [sys.executable, "-m", "gateway", "--port", demo.port_of(gateway_url)]
         demo.start(
@@ -100,7 +113,7 @@ def test_call_gets_through(running: Stage, carrier: str) -> None:
     assert (call["outcome"], call["provider"]) == ("answered", carrier)
     assert call["heard_s"] >= 0.18
     assert None not in (call["webhook_ms"], call["socket_ms"], call["first_audio_ms"])
-    assert "refused with 403" in call["timeline"][-1]["what"]
+    assert any("refused with 403" in step["what"] for step in call["timeline"])
     assert report["summary"]["outcomes"] == {"answered": 1}
     assert call["call_id"] in running.logs()
     assert f"echo: {carrier} is talking" in running.logs()
@@ -245,7 +258,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A bridge with half a second for /start, and nobody there to answer it."""
     folder = tmp_path_factory.mktemp("impatient")
     gateway_url, bridge_url = (f"http://127.0.0.1:{demo.free_port()}" for _ in range(2))
-    env = demo.environment(gateway_url, bridge_url) | {"START_DEADLINE_S": "0.5"}
+    env = demo.environment(gateway_url, bridge_url, folder) | {"START_DEADLINE_S": "0.5"}
     env["GUNICORN_CMD_ARGS"] += " --access-logfile -"
     with contextlib.ExitStack() as processes:
         demo.start(processes, demo.procfile_command(), env, folder / "bridge.log", bridge_url)
@@ -258,12 +271,11 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     [
         (None, "unreachable: ConnectionRefusedError"),
         (Faults(start_status=503), "unavailable: status 503"),
-        (Faults(start_status=429), "at_capacity: status 429"),
         (Faults(start_status=401), "refused: status 401"),
         (Faults(start_garbage=True), "garbage: the answer is not JSON"),
         (Faults(start_delay_s=30), "deadline: no answer before the deadline"),
     ],
-    ids=["down", "503", "429", "401", "garbage", "slow"],
+    ids=["down", "503", "401", "garbage", "slow"],
 )
 def test_broken_start_is_an_apology(
     impatient: Stage, carrier: str, faults: Faults | None, reason: str
@@ -277,18 +289,106 @@ def test_broken_start_is_an_apology(
 
     assert result.outcome == "failed"
     assert "Sorry, we cannot take your call right now" in result.reason
-    assert f"{carrier} call {result.call.call_id} got no session" in impatient.logs()
-    assert f"{reason}" in impatient.logs().partition(result.call.call_id)[2]
+    assert f"{carrier} call {result.call.call_id} gets sorry.xml: {reason}" in impatient.logs()
 
 
-def test_refused_socket_is_a_failed_call(tmp_path: Path) -> None:
-    """The XML was good, the socket was not: Plivo tries three times, and exit code 1 says so."""
-    with stage(tmp_path, "--socket-status=503") as broken:
-        result = broken.simulate("plivo")
+@pytest.fixture(scope="module")
+def deaf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A gateway that hands out tokens and refuses every socket."""
+    folder = tmp_path_factory.mktemp("deaf")
+    with stage(folder, "--socket-status=503", SORRY_DIAL="+14155550142") as both:
+        yield both
+
+
+@pytest.mark.parametrize("carrier", sorted(CARRIERS))
+def test_refused_socket_reaches_a_human(deaf: Stage, carrier: str) -> None:
+    """The XML was good, the socket was not: the caller hears an apology and a human is dialled."""
+    result = deaf.simulate(carrier)
+
+    number = "14155550142" if carrier == "plivo" else "+14155550142"
+    shown = "14155550123" if carrier == "plivo" else "+14155550123"
+    assert result.exit_code == 1
+    assert result.stdout.count("tries the same URL again") == (2 if carrier == "plivo" else 0)
+    assert "told the bridge: stream failed (20" in result.stdout
+    assert re.search(rf"POST http://\S+/{carrier}/after\?sent_at=\d+", result.stdout)
+    assert f"{number} is dialled for 20 s, showing {shown}" in result.stdout
+    assert "failed: the socket was refused with 503; the caller hears: 'Sorry" in result.stdout
+
+
+@pytest.mark.parametrize("carrier", sorted(CARRIERS))
+def test_full_house_is_held_and_then_sorry(impatient: Stage, carrier: str) -> None:
+    """429 three times: held, held, held, and then the apology; all on one timeline."""
+    port = int(demo.port_of(impatient.env["PIPECAT_START_URL"].partition("/v1")[0]))
+    with gateway_running(faults=Faults(start_status=429), port=port):
+        result = impatient.simulate(carrier, "--hurry", "--json")
+    [call] = json.loads(result.stdout)["calls"]
+    told = [step["what"] for step in call["timeline"]]
 
     assert result.exit_code == 1
-    assert result.stdout.count("tries the same URL again") == 2
-    assert "failed: the socket was refused with 503" in result.stdout
+    assert call["documents"] == 4
+    assert told.count("the caller waits 5 s") == 3
+    assert call["reason"].count("All our lines are busy") == 3
+    assert call["reason"].endswith("Please try again later.'")
+
+
+def test_held_caller_gets_the_next_free_bot(impatient: Stage) -> None:
+    """The pool is full when the phone rings, and free when the caller comes back."""
+    port = int(demo.port_of(impatient.env["PIPECAT_START_URL"].partition("/v1")[0]))
+    agent = Agent("my-agent", "local-org", needs_token=True, max_agents=1)
+    with gateway_running(agent, port=port) as full:
+        agent.running = 1
+        held = impatient.later("telnyx", lambda: setattr(agent, "running", 0))
+
+    assert full.agents == (agent,)
+    assert held.exit_code == 0, held.stdout
+    assert held.stdout.count("the caller waits 5 s") >= 1
+    assert "answered: XML" in held.stdout
+
+
+def test_bot_that_hangs_up_is_a_goodbye(tmp_path: Path) -> None:
+    """After a good call the caller hears nothing but the end of it."""
+
+    def talk(connection: ServerConnection, message: dict[str, Any]) -> None:
+        if message["event"] == "start":
+            audio = {"contentType": "audio/x-mulaw", "sampleRate": 8000, "payload": "AAAA"}
+            connection.send(json.dumps({"event": "playAudio", "media": audio}))
+            connection.close(1000)
+
+    with listening(talk) as bot, stage(tmp_path, f"--bot={bot.url}") as both:
+        result = both.simulate("plivo", "--tone=5")
+
+    assert result.exit_code == 0, result.stdout
+    assert "the bot hung up with 1000" in result.stdout
+    assert "the carrier hangs up, as the document says" in result.stdout
+    assert "the caller hears" not in result.stdout
+
+
+def test_calls_can_be_looked_up(running: Stage) -> None:
+    """`flask calls` has a line for a call, `flask call ID` its story, both of them as JSON too."""
+    result = running.simulate("telnyx", "--json", "--from=+491701234567")
+    call_id = json.loads(result.stdout)["calls"][0]["call_id"]
+    running.simulate("twilio", "--refuse-socket")
+
+    def flask(*arguments: str) -> str:
+        command = [sys.executable, "-m", "flask", "--app", "app", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=running.env, capture_output=True, text=True, check=True
+        ).stdout
+
+    story = ("rang", "session ", "stream started", "stream stopped", "status")
+    assert eventually(lambda: all(word in flask("call", call_id) for word in story))
+    lines = flask("calls").splitlines()
+    assert lines[0].split()[:3] == ["when", "provider", "call_id"]
+    [line] = [line for line in lines if call_id in line]
+    assert "+491701234567" in line
+    assert "completed" in line
+    assert eventually(lambda: "the stream failed" in flask("calls", "--failed", "--since=1h"))
+    assert call_id not in flask("calls", "--failed")
+    [row] = [row for row in json.loads(flask("calls", "--json")) if row["call_id"] == call_id]
+    assert row["final_status"] == "completed"
+    told = json.loads(flask("call", call_id, "--json"))
+    assert told["events"][0]["what"] == "rang"
+    assert not TOKEN.search(json.dumps(told))
 
 
 def test_nothing_secret_is_written(running: Stage) -> None:
@@ -363,8 +463,15 @@ def test_wrong_option_of_the_simulator_is_named(
 def test_make_run_reads_the_env_file(tmp_path: Path) -> None:
     """The bridge as the Procfile runs it, its settings from a file and nowhere else."""
     port = demo.free_port()
-    env = demo.environment("http://127.0.0.1:9", f"http://127.0.0.1:{port}")
-    names = ("PUBLIC_URL", "PIPECAT_AGENT", "PIPECAT_PUBLIC_KEY", "PLIVO_AUTH_TOKEN", "PORT")
+    env = demo.environment("http://127.0.0.1:9", f"http://127.0.0.1:{port}", tmp_path)
+    names = (
+        "DATABASE_URL",
+        "PUBLIC_URL",
+        "PIPECAT_AGENT",
+        "PIPECAT_PUBLIC_KEY",
+        "PLIVO_AUTH_TOKEN",
+        "PORT",
+    )
     file = tmp_path / "settings"
     file.write_text("".join(f"{name}={env[name]}\n" for name in names))
     command = ["make", "run", f"ENV_FILE={file}", f"VENV={sys.prefix}"]
@@ -426,6 +533,7 @@ def test_demo_tells_its_story_and_leaves_nothing_behind(
         assert f"{carrier:6} rings: XML after" in told
         assert f"a forged {carrier} webhook: refused with 403" in told
     assert "the spent token was tried again and refused with 403" in told
+    assert "a telnyx stream that fails: the caller hears: 'Sorry" in told
     assert "Everything works." in told
     assert not TOKEN.search(told)
     for pid in started:

@@ -3,8 +3,9 @@
 import pytest
 
 from app import create_app
+from bridge.environment import START_URL
 from bridge.errors import ConfigError
-from bridge.settings import START_URL, Settings
+from bridge.settings import Settings
 from providers import PROVIDERS
 from providers.base import Provider
 from tests.conftest import environment

@@ -246,13 +246,12 @@ def test_template_that_cannot_be_rendered_is_an_apology(
     recorded: Recording, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error in stream.xml does not reach the caller as a 500."""
-    no_token = replace(FakeStart().session, token=None)  # type: ignore[arg-type]
-    broken = replace(no_token, ws_url=None)  # type: ignore[arg-type]
+    broken = replace(FakeStart().session, ws_url=None)  # type: ignore[arg-type]
     response = Bridge(FakeStart(session=broken)).ring(recorded)
 
     assert response.status_code == 200
     assert "Sorry" in response.text
-    assert "cannot be rendered" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 def test_crash_while_checking_a_signature_is_a_refusal(

@@ -12,13 +12,19 @@ from plivo import plivoxml
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
 from app import create_app
-from bridge.answering import SORRY, Stream, stream_for
+from bridge.line import Hold, Sorry
+from bridge.stream import CallbackUrls, Stream, stream_for
 from bridge.xml import xml_text
 from providers.base import Call, Provider
-from tests.conftest import BY_NAME, ROOT, SESSION, FakeStart, environment
+from tests.conftest import BY_NAME, ROOT, SESSION, FakeLedger, FakeStart, environment
 
-app = create_app(environment(), FakeStart())  # type: ignore[arg-type]
+app = create_app(environment(), FakeStart(), FakeLedger())  # type: ignore[arg-type]
 CALL = Call("CA1", "+14155550100", "+14155550199")
+
+WORDS = "Sorry, we cannot take your call right now. Please try again later."
+APOLOGY = Sorry(WORDS)
+WITH_HUMAN = Sorry(WORDS, "+14155550142", "+14155550100", 20)
+EVENTS = {"stream", "sorry", "hold", "goodbye"}
 
 anything = st.text(st.characters(), max_size=30)
 nasty = st.sampled_from(
@@ -26,12 +32,21 @@ nasty = st.sampled_from(
 )
 
 
-def render(provider: str, event: str, call: Call = CALL) -> str:
+def render(provider: str, event: str, call: Call = CALL, sorry: Sorry = APOLOGY) -> str:
     """Render one template as the bridge does."""
-    stream = stream_for(provider, call, SESSION)
+    urls = CallbackUrls("https://bridge.example.com", provider)
     with app.app_context():
         template = app.jinja_env.get_template(f"{provider}/{event}.xml")
-        return template.render(call=call, stream=stream)
+        return template.render(
+            call=call,
+            stream=stream_for(provider, call, SESSION),
+            after_url=urls.after(1_700_000_000),
+            stream_status_url=urls.stream,
+            sorry=sorry.to(call),
+            hold=Hold("One moment please.", 3),
+            wait_s=5,
+            voice_url=urls.voice(1),
+        )
 
 
 def structure(xml: str) -> list[tuple[str, frozenset[str]]]:
@@ -73,58 +88,65 @@ def test_none_and_undefined_are_errors() -> None:
                 template.render(nothing=None, stream=Stream(SESSION, {}))
 
 
-def test_twilio_sdk_writes_the_same_stream() -> None:
+def test_twilio_sdk_writes_the_same() -> None:
     """TwiML, built by Twilio's own builder and compared canonically."""
-    connect = Connect()
-    stream = connect.stream(url=f"{SESSION.ws_url}/{SESSION.token}")
+    connect = Connect(
+        action="https://bridge.example.com/twilio/after?sent_at=1700000000", method="POST"
+    )
+    stream = connect.stream(
+        url=f"{SESSION.ws_url}/{SESSION.token}",
+        status_callback="https://bridge.example.com/twilio/stream",
+        status_callback_method="POST",
+    )
     stream.parameter(name="from_number", value=CALL.from_number)
     stream.parameter(name="to_number", value=CALL.to_number)
     stream.parameter(name="call_id", value=CALL.id)
-    built = VoiceResponse()
-    built.append(connect)
+    built = {event: VoiceResponse() for event in EVENTS}
+    built["stream"].append(connect)
+    built["sorry"].say(WORDS)
+    built["sorry"].dial("+14155550142", timeout=20, caller_id="+14155550100")
+    built["sorry"].hangup()
+    built["hold"].say("One moment please.")
+    built["hold"].pause(length=5)
+    built["hold"].redirect("https://bridge.example.com/twilio/voice?held=1", method="POST")
+    built["goodbye"].hangup()
 
-    assert canonical(render("twilio", "stream")) == canonical(str(built))
+    for event in EVENTS:
+        ours = render("twilio", event, sorry=WITH_HUMAN)
+        assert canonical(ours) == canonical(str(built[event])), event
 
 
-def test_twilio_sdk_writes_the_same_apology() -> None:
-    """The same for sorry.xml."""
-    built = VoiceResponse()
-    built.say("Sorry, we cannot take your call right now. Please try again later.")
-    built.hangup()
-
-    assert canonical(render("twilio", "sorry")) == canonical(str(built))
-
-
-def test_plivo_sdk_writes_the_same_stream() -> None:
+def test_plivo_sdk_writes_the_same() -> None:
     """Plivo XML, built by Plivo's own builder and compared canonically."""
-    xml = render("plivo", "stream")
-    url = ElementTree.fromstring(xml).findtext("Stream")
-    built = plivoxml.ResponseElement().add(
+    url = ElementTree.fromstring(render("plivo", "stream")).findtext("Stream") or ""
+    built = {event: plivoxml.ResponseElement() for event in EVENTS}
+    built["stream"].add(
         plivoxml.StreamElement(
             url,
             bidirectional=True,
             keepCallAlive=True,
             contentType="audio/x-mulaw;rate=8000",
+            statusCallbackUrl="https://bridge.example.com/plivo/stream",
+            statusCallbackMethod="POST",
         )
     )
+    after = "https://bridge.example.com/plivo/after?sent_at=1700000000"
+    built["stream"].add(plivoxml.RedirectElement(after, method="POST"))
+    built["sorry"].add(plivoxml.SpeakElement(WORDS, voice="WOMAN", language="en-US"))
+    dial = plivoxml.DialElement(timeout=20, caller_id="14155550100")
+    built["sorry"].add(dial.add(plivoxml.NumberElement("14155550142")))
+    built["sorry"].add(plivoxml.HangupElement())
+    speak = plivoxml.SpeakElement("One moment please.", voice="WOMAN", language="en-US")
+    built["hold"].add(speak)
+    built["hold"].add(plivoxml.WaitElement(length=5))
+    again = "https://bridge.example.com/plivo/voice?held=1"
+    built["hold"].add(plivoxml.RedirectElement(again, method="POST"))
+    built["goodbye"].add(plivoxml.HangupElement())
 
-    assert url == url.strip() if url else False
-    assert canonical(xml) == canonical(built.to_string())
-
-
-def test_plivo_sdk_writes_the_same_apology() -> None:
-    """The same for sorry.xml."""
-    built = plivoxml.ResponseElement()
-    built.add(
-        plivoxml.SpeakElement(
-            "Sorry, we cannot take your call right now. Please try again later.",
-            voice="WOMAN",
-            language="en-US",
-        )
-    )
-    built.add(plivoxml.HangupElement())
-
-    assert canonical(render("plivo", "sorry")) == canonical(built.to_string())
+    assert url == url.strip()
+    for event in EVENTS:
+        ours = render("plivo", event, sorry=WITH_HUMAN)
+        assert canonical(ours) == canonical(built[event].to_string()), event
 
 
 def test_telnyx_stream_says_what_its_defaults_would_not() -> None:
@@ -140,15 +162,24 @@ def test_telnyx_stream_says_what_its_defaults_would_not() -> None:
         "codec": "PCMU",
         "track": "inbound_track",
         "enableReconnect": "false",
+        "statusCallback": "https://bridge.example.com/telnyx/stream",
+        "statusCallbackMethod": "POST",
     }
 
 
-def test_nothing_comes_after_the_stream(carrier: type[Provider]) -> None:
-    """A <Pause> or anything else behind the stream keeps dead calls up."""
+def test_what_comes_after_the_stream_is_asked_for(carrier: type[Provider]) -> None:
+    """No <Pause>, which keeps dead calls up, and no apology, which a good call must not hear."""
     root = ElementTree.fromstring(render(carrier.name, "stream"))
+    [first, *rest] = root
+    after = f"https://bridge.example.com/{carrier.name}/after?sent_at=1700000000"
 
-    assert len(root) == 1
     assert len(list(root.iter("Stream"))) == 1
+    if rest:
+        assert [(e.tag, e.text, e.attrib) for e in rest] == [
+            ("Redirect", after, {"method": "POST"})
+        ]
+    else:
+        assert (first.get("action"), first.get("method")) == (after, "POST")
 
 
 def test_templates_begin_at_byte_0_and_stay_small(carrier: type[Provider]) -> None:
@@ -165,16 +196,41 @@ def test_every_carrier_has_the_same_events() -> None:
 
     assert folders.keys() == BY_NAME.keys()
     assert {frozenset(names) for names in folders.values()} == {
-        frozenset({"stream.xml", f"{SORRY.event}.xml"})
+        frozenset(f"{event}.xml" for event in EVENTS)
     }
 
 
 def test_comments_do_not_reach_the_carrier(carrier: type[Provider]) -> None:
     """Why a document looks as it does is for us to read."""
-    for event in ("stream", "sorry"):
+    for event in EVENTS:
         xml = render(carrier.name, event)
-        assert "http" not in xml.replace(SESSION.ws_url, "")
+        assert "http" not in xml.replace("https://bridge.example.com", "")
         assert "{#" not in xml
+
+
+def test_human_is_dialled_only_if_there_is_one(carrier: type[Provider]) -> None:
+    """With timeout and caller id, after the message; without a human, message and hang-up."""
+    with_human = ElementTree.fromstring(render(carrier.name, "sorry", sorry=WITH_HUMAN))
+    without = ElementTree.fromstring(render(carrier.name, "sorry"))
+
+    assert [e.tag for e in with_human][1:] == ["Dial", "Hangup"]
+    assert [e.tag for e in without][1:] == ["Hangup"]
+    dial = with_human.find("Dial")
+    assert dial is not None
+    assert "".join(dial.itertext()).strip().removeprefix("+") == "14155550142"
+    assert dial.get("timeout") == "20"
+    assert (dial.get("callerId") or "").removeprefix("+") == "14155550100"
+
+
+def test_human_sees_the_number_that_was_called(carrier: type[Provider]) -> None:
+    """A caller id that the account does not own is refused; none at all is better."""
+    for to_number, expected in (("+14155550199", "14155550199"), ("sip:a@b", None)):
+        call = Call("CA1", "+491701234567", to_number)
+        xml = render(carrier.name, "sorry", call, Sorry(WORDS, "+14155550142"))
+        dial = ElementTree.fromstring(xml).find("Dial")
+        assert dial is not None
+        shown = dial.get("callerId")
+        assert (shown.removeprefix("+") if shown else shown) == expected
 
 
 def canonical(xml: str) -> str:
