@@ -48,29 +48,38 @@ class HttpAnswer:
 
 
 class Exchange:
-    """One request on its way, and the means to cut it short from another thread."""
+    """One request on its way, and the means to cut it short from another thread.
+
+    Not during a TLS handshake, when the socket changes hands: that one is bounded by the
+    connection's own time-out, because CPython counts it as one operation.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._connection: Any = None
         self._cut = False
 
-    def uses(self, connection: Any) -> None:
-        """Note the connection that carries this request; None when the request is over."""
-        with self._lock:
-            self._connection = connection
-            if self._cut and connection is not None:
+    def takes(self, connection: Any) -> None:
+        """Note the connection that carries this request from now on."""
+        with _ownership:
+            if self._cut:
                 raise TimeoutError("the deadline passed before the request was sent")
+            self._connection = connection
+            connection.exchange = self
 
     def cut(self) -> None:
         """End a request that nobody waits for any more, however slowly it is being answered."""
-        with self._lock:
+        with _ownership:
             self._cut = True
-            sock = getattr(self._connection, "sock", None)
-            if sock is not None:
-                with suppress(OSError):  # closed already
-                    # Not SSLSocket.shutdown: it takes the TLS state from under the reading thread.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            connection = self._connection
+            # A connection goes back to its pool before we hear of it: it may be another's by now.
+            if connection is None or connection.exchange is not self or connection.sock is None:
+                return
+            with suppress(OSError):  # closed already
+                # Not SSLSocket.shutdown: it takes the TLS state from under the reading thread.
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+
+_ownership = threading.Lock()
 
 
 class _Current(threading.local):
@@ -80,25 +89,27 @@ class _Current(threading.local):
 _current = _Current()
 
 
-class _Noted:
-    """Mixed into urllib3's connections: tells the thread's exchange which one it uses."""
+class _Owned:
+    """Mixed into urllib3's connections: each belongs to the exchange that used it last."""
+
+    exchange: Exchange | None = None
 
     def connect(self) -> None:
         if _current.exchange:
-            _current.exchange.uses(self)
+            _current.exchange.takes(self)
         super().connect()  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if _current.exchange:
-            _current.exchange.uses(self)
+            _current.exchange.takes(self)
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-class _HTTPConnection(_Noted, urllib3.connection.HTTPConnection):
+class _HTTPConnection(_Owned, urllib3.connection.HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_Noted, urllib3.connection.HTTPSConnection):
+class _HTTPSConnection(_Owned, urllib3.connection.HTTPSConnection):
     pass
 
 
@@ -198,7 +209,6 @@ class DeadlineHttp:
         except requests.RequestException as error:
             raise ConnectionBroken(reason(error)) from error
         finally:
-            exchange.uses(None)
             _current.exchange = None
             self._count(-1)
 

@@ -61,10 +61,10 @@ def read_start_url(env: Mapping[str, str], faults: list[str]) -> str:
     """Return the URL of /start with its placeholder still in it."""
     value = env.get("PIPECAT_START_URL", "").strip() or START_URL
     url = split_http_url(value.replace("{agent}", "agent"))
-    if not url or url.fragment or "{" in url.geturl():
+    if not url or url.fragment or "{" in url.geturl() or "@" in value:
+        shown = repr(value) if "@" not in value else "a URL with a user name"
         faults.append(
-            f"PIPECAT_START_URL is {value!r}: give an http(s) URL; "
-            "{agent} is its only placeholder"
+            f"PIPECAT_START_URL is {shown}: give an http(s) URL; {{agent}} is its only placeholder"
         )
     return value
 

@@ -29,6 +29,10 @@ LONGEST_WAIT_S = 1.0
 PATH_SAFE = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@]+")
 
 
+# It goes into log lines: short, and nothing that could end a line.
+SESSION_ID = re.compile(r"[!-~]{1,100}")
+
+
 @dataclass(frozen=True)
 class Session:
     """A place where one bot waits for one caller."""
@@ -50,7 +54,7 @@ class StartClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._start_url = start_url
-        self._authorization = f"Bearer {public_key}"
+        self._public_key = public_key
         self._transport = transport
         self._http = http or DeadlineHttp(start_url)
         self._sleep = sleep
@@ -82,7 +86,7 @@ class StartClient:
             else:
                 if answer.status == 200:
                     return read_session(answer.body, attempts)
-                failure = failed_by_status(answer, attempts)
+                failure = failed_by_status(answer, attempts, self._public_key)
                 if failure.kind == "refused":
                     raise failure
                 wait_s = max(wait_s, retry_after_s(answer))
@@ -94,7 +98,10 @@ class StartClient:
         return self._http.post(
             self._start_url.replace("{agent}", quote(agent, safe="")),
             json={"transport": self._transport.replace("{provider}", provider)},
-            headers={"Authorization": self._authorization, "Accept": "application/json"},
+            headers={
+                "Authorization": f"Bearer {self._public_key}",
+                "Accept": "application/json",
+            },
             deadline=deadline,
         )
 
@@ -125,10 +132,11 @@ def read_session(body: bytes, attempts: int) -> Session:
         check_socket_url(ws_url)
     except UnusableSocketUrl as error:
         raise garbage(f"'wsUrl' {error}") from error
-    return Session(ws_url, token, session_id if isinstance(session_id, str) else None)
+    known = isinstance(session_id, str) and SESSION_ID.fullmatch(session_id)
+    return Session(ws_url, token, session_id if known else None)
 
 
-def failed_by_status(answer: HttpAnswer, attempts: int) -> StartFailed:
+def failed_by_status(answer: HttpAnswer, attempts: int, public_key: str) -> StartFailed:
     """Turn a status that is not 200 into StartFailed, with the error body's two known fields."""
     kind = "refused"
     if answer.status == 429:
@@ -136,6 +144,7 @@ def failed_by_status(answer: HttpAnswer, attempts: int) -> StartFailed:
     elif answer.status >= 500:
         kind = "unavailable"
     said = "".join(f", {name} {value!r}" for name, value in error_fields(answer.body).items())
+    said = said.replace(public_key, "pk_...")  # a server may repeat the key that it refuses
     cure = {
         401: "; check PIPECAT_PUBLIC_KEY",
         402: "; check the billing of the Pipecat Cloud organisation",

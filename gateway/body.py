@@ -48,5 +48,5 @@ def decode(text: str) -> dict[str, Any]:
 
 
 def as_json(body: dict[str, Any]) -> bytes:
-    """Return the shortest JSON of a body."""
-    return json.dumps(body, separators=(",", ":")).encode()
+    """Return the shortest JSON of a body, in UTF-8: that is what the 4 KB are counted in."""
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()

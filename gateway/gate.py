@@ -91,6 +91,8 @@ class Gate:
             body = decode(request.query["body"]) if "body" in request.query else None
             if agent.at_capacity:
                 raise Refused(429, f"at capacity, {agent.max_agents} bots; no token is spent on it")
+            if request.transport is None or request.transport.is_closing():
+                raise Refused(400, "the client has gone; no token is spent on it")
             if claim:
                 self._tokens.spend(claim)
         except TokenRefused as error:

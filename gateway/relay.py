@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
+CONNECT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 2.0  # what the other side gets to answer a close
+
 # What may stand in a close frame (RFC 6455 7.4); 1005 and 1006 only say that there was none.
 UNSENDABLE = {1005, 1006, 1015}
 
@@ -26,9 +29,11 @@ def relay_to(url: str) -> Bot:
     async def relay(carrier: web.WebSocketResponse, body: dict[str, Any] | None) -> None:
         async with aiohttp.ClientSession() as client:
             try:
-                bot = await client.ws_connect(with_body(url, body), max_msg_size=0, compress=0)
-            except (aiohttp.ClientError, OSError) as error:
-                log.error("bot %s cannot be reached, is it running? %s", url, error)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    bot = await client.ws_connect(with_body(url, body), max_msg_size=0, compress=0)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                why = error or f"no answer within {CONNECT_TIMEOUT_S:g} s"
+                log.error("bot %s cannot be reached, is it running? %s", url, why)
                 await carrier.close(code=WSCloseCode.INTERNAL_ERROR, message=b"bot unreachable")
                 return
             log.info("bot %s is on the line", url)
@@ -65,10 +70,11 @@ async def pass_on(source: Socket, target: Socket, who: str) -> None:
 
 
 async def first_done(*directions: Any) -> None:
-    """Run both directions until one is over; the other has nothing left to carry."""
+    """Run both directions until one is over and the other has seen the close."""
     tasks = [asyncio.ensure_future(direction) for direction in directions]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
     finally:
         for task in tasks:
             task.cancel()

@@ -51,14 +51,17 @@ class Start:
         if agent is None:
             return refuse(404, "agent deployment not found")
         try:
-            asked = await request.json()
+            asked = json.loads(await request.read())
+        except web.HTTPRequestEntityTooLarge:
+            return refuse(413, "the request is too long")
         except (ValueError, RecursionError):
             return refuse(400, "the request is not JSON")
         return self._mint(request, agent, asked)
 
     def _knows(self, authorization: str) -> bool:
         scheme, _, key = authorization.partition(" ")
-        same = hmac.compare_digest(key.strip().encode(), self._public_key.encode())
+        given = key.strip().encode("utf-8", "surrogateescape")
+        same = hmac.compare_digest(given, self._public_key.encode())
         return scheme.lower() == "bearer" and same
 
     def _mint(self, request: web.Request, agent: Agent, asked: Any) -> web.Response:

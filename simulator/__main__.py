@@ -1,6 +1,7 @@
 """python -m simulator PROVIDER: ring the bridge as that carrier does."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -94,6 +95,8 @@ def main(
         return
     if bad_signature and (replay or hangup_early):
         raise click.UsageError("a call with --bad-signature ends at the webhook: use it alone")
+    if not math.isfinite(tone_s + listen):
+        raise click.UsageError("--tone and --listen take seconds")
     if out and not out.parent.is_dir():
         raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
     env = {**dotenv_values(".env"), **os.environ}

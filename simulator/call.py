@@ -56,7 +56,7 @@ def make_call(carrier: Carrier, call: Caller, script: Script) -> Report:
     line = Line(carrier, call, script, report)
     try:
         line.run()
-    except CallFailed as error:
+    except (CallFailed, OSError) as error:  # OSError: there is no room for a recording
         report.note(str(error))
         report.end(FAILED, str(error))
     return report
@@ -78,6 +78,9 @@ class Line:
         """Ring, do what the documents say, report."""
         answer = self._ring()
         if self._script.duplicate:
+            if answer.status != 200:
+                raise CallFailed(f"the first webhook: {refusal(answer.status)}")
+            self._read(answer)
             answer = self._ring()
         if self._script.ring.bad_signature:
             self._judge_refusal(answer)

@@ -1,6 +1,10 @@
 """What the tests share: recorded webhooks, a bridge to post them to, approved XML."""
 
 import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -161,6 +165,48 @@ class Bridge:
             headers=recording.headers,
             data=recording.body,
         )
+
+
+RUN = f"TEST_RUN={uuid.uuid4().hex}"  # every process that a test starts inherits it
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_stays_behind() -> Iterator[None]:
+    """The suite leaves no process and no file behind."""
+    name, _, value = RUN.partition("=")
+    os.environ[name] = value
+    before = files_of_the_project()
+    yield
+    assert files_of_the_project() == before
+    end = time.monotonic() + 10
+    while (left := processes_of_this_run()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == []
+
+
+def files_of_the_project() -> set[Path]:
+    """Return every file but the caches that tools keep for themselves."""
+    kept = {".git", ".venv", ".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+    return {
+        path
+        for path in ROOT.rglob("*")
+        if not kept & set(path.relative_to(ROOT).parts) and "__pycache__" not in path.parts
+    }
+
+
+def processes_of_this_run() -> list[str]:
+    """Return the command lines of processes that tests have started and that still run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = RUN.encode() in (folder / "environ").read_bytes().split(b"\0")
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        # A helper of multiprocessing ends with the interpreter itself.
+        if ours and int(folder.name) != os.getpid() and "resource_tracker" not in command:
+            found.append(command)
+    return [command for command in found if command]
 
 
 @pytest.fixture

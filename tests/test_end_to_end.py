@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner, Result
-from websockets.sync.server import ServerConnection
 
 import demo
+from app import create_app
 from gateway.agents import Agent
 from gateway.faults import Faults
 from simulator.__main__ import CARRIERS
@@ -28,7 +29,6 @@ from simulator.audio import tone
 from simulator.call import Script, make_call
 from simulator.report import Report
 from simulator.ringing import Ring
-from tests.bots import listening
 from tests.conftest import ROOT
 from tests.running_gateway import running as gateway_running
 
@@ -42,6 +42,13 @@ class Stage:
     env: dict[str, str]
     bridge_url: str
     folder: Path
+
+    @property
+    def gateway_port(self) -> int:
+        """Where the bridge looks for /start."""
+        port = re.search(r":([0-9]+)/", self.env["PIPECAT_START_URL"])
+        assert port
+        return int(port.group(1))
 
     def simulate(self, carrier: str, *switches: str) -> Result:
         """Run the simulator's command in this process, for a short call."""
@@ -62,8 +69,9 @@ class Stage:
         """Make one short call from this process."""
         simulated = CARRIERS[carrier](self.env[CARRIERS[carrier].secret_variable])
         url = f"{self.bridge_url}/{carrier}/voice"
+        signed = f"{self.env['PUBLIC_URL']}/{carrier}/voice"
         who = simulated.new_call("+14155550100", "+14155550123")
-        return make_call(simulated, who, Script(Ring(url, url), tone(0.1), listen_s=0.1))
+        return make_call(simulated, who, Script(Ring(url, signed), tone(0.1), listen_s=0.1))
 
     def logs(self) -> str:
         """Return everything that was written so far."""
@@ -255,10 +263,12 @@ def test_progress_is_shown_on_a_terminal(running: Stage) -> None:
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A bridge with half a second for /start, and nobody there to answer it."""
+    """A bridge behind a tunnel, with half a second for /start and nobody there to answer it."""
     folder = tmp_path_factory.mktemp("impatient")
     gateway_url, bridge_url = (f"http://127.0.0.1:{demo.free_port()}" for _ in range(2))
-    env = demo.environment(gateway_url, bridge_url, folder) | {"START_DEADLINE_S": "0.5"}
+    env = demo.environment(gateway_url, bridge_url, folder)
+    env |= {"START_DEADLINE_S": "0.5", "SORRY_DIAL": "+14155550142"}
+    env["PUBLIC_URL"] = "https://bridge.example.com/calls"
     env["GUNICORN_CMD_ARGS"] += " --access-logfile -"
     with contextlib.ExitStack() as processes:
         demo.start(processes, demo.procfile_command(), env, folder / "bridge.log", bridge_url)
@@ -281,10 +291,9 @@ def test_broken_start_is_an_apology(
     impatient: Stage, carrier: str, faults: Faults | None, reason: str
 ) -> None:
     """Down, failing or slow: every caller hears sorry.xml, and the log says why."""
-    port = int(demo.port_of(impatient.env["PIPECAT_START_URL"].partition("/v1")[0]))
     with contextlib.ExitStack() as broken:
         if faults:
-            broken.enter_context(gateway_running(faults=faults, port=port))
+            broken.enter_context(gateway_running(faults=faults, port=impatient.gateway_port))
         result = impatient.ring(carrier)
 
     assert result.outcome == "failed"
@@ -292,18 +301,11 @@ def test_broken_start_is_an_apology(
     assert f"{carrier} call {result.call.call_id} gets sorry.xml: {reason}" in impatient.logs()
 
 
-@pytest.fixture(scope="module")
-def deaf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A gateway that hands out tokens and refuses every socket."""
-    folder = tmp_path_factory.mktemp("deaf")
-    with stage(folder, "--socket-status=503", SORRY_DIAL="+14155550142") as both:
-        yield both
-
-
 @pytest.mark.parametrize("carrier", sorted(CARRIERS))
-def test_refused_socket_reaches_a_human(deaf: Stage, carrier: str) -> None:
+def test_refused_socket_reaches_a_human(impatient: Stage, carrier: str) -> None:
     """The XML was good, the socket was not: the caller hears an apology and a human is dialled."""
-    result = deaf.simulate(carrier)
+    with gateway_running(faults=Faults(socket_status=503), port=impatient.gateway_port):
+        result = impatient.simulate(carrier)
 
     number = "14155550142" if carrier == "plivo" else "+14155550142"
     shown = "14155550123" if carrier == "plivo" else "+14155550123"
@@ -318,8 +320,7 @@ def test_refused_socket_reaches_a_human(deaf: Stage, carrier: str) -> None:
 @pytest.mark.parametrize("carrier", sorted(CARRIERS))
 def test_full_house_is_held_and_then_sorry(impatient: Stage, carrier: str) -> None:
     """429 three times: held, held, held, and then the apology; all on one timeline."""
-    port = int(demo.port_of(impatient.env["PIPECAT_START_URL"].partition("/v1")[0]))
-    with gateway_running(faults=Faults(start_status=429), port=port):
+    with gateway_running(faults=Faults(start_status=429), port=impatient.gateway_port):
         result = impatient.simulate(carrier, "--hurry", "--json")
     [call] = json.loads(result.stdout)["calls"]
     told = [step["what"] for step in call["timeline"]]
@@ -328,14 +329,15 @@ def test_full_house_is_held_and_then_sorry(impatient: Stage, carrier: str) -> No
     assert call["documents"] == 4
     assert told.count("the caller waits 5 s") == 3
     assert call["reason"].count("All our lines are busy") == 3
-    assert call["reason"].endswith("Please try again later.'")
+    assert call["reason"].endswith("Please try again later. (rings +14155550142)'") or (
+        carrier == "plivo" and call["reason"].endswith("(rings 14155550142)'")
+    )
 
 
 def test_held_caller_gets_the_next_free_bot(impatient: Stage) -> None:
     """The pool is full when the phone rings, and free when the caller comes back."""
-    port = int(demo.port_of(impatient.env["PIPECAT_START_URL"].partition("/v1")[0]))
     agent = Agent("my-agent", "local-org", needs_token=True, max_agents=1)
-    with gateway_running(agent, port=port) as full:
+    with gateway_running(agent, port=impatient.gateway_port) as full:
         agent.running = 1
         held = impatient.later("telnyx", lambda: setattr(agent, "running", 0))
 
@@ -345,17 +347,16 @@ def test_held_caller_gets_the_next_free_bot(impatient: Stage) -> None:
     assert "answered: XML" in held.stdout
 
 
-def test_bot_that_hangs_up_is_a_goodbye(tmp_path: Path) -> None:
+def test_bot_that_hangs_up_is_a_goodbye(impatient: Stage) -> None:
     """After a good call the caller hears nothing but the end of it."""
 
-    def talk(connection: ServerConnection, message: dict[str, Any]) -> None:
-        if message["event"] == "start":
-            audio = {"contentType": "audio/x-mulaw", "sampleRate": 8000, "payload": "AAAA"}
-            connection.send(json.dumps({"event": "playAudio", "media": audio}))
-            connection.close(1000)
+    async def bot(ws: web.WebSocketResponse, _: object) -> None:
+        await ws.receive()
+        audio = {"contentType": "audio/x-mulaw", "sampleRate": 8000, "payload": "AAAA"}
+        await ws.send_str(json.dumps({"event": "playAudio", "media": audio}))
 
-    with listening(talk) as bot, stage(tmp_path, f"--bot={bot.url}") as both:
-        result = both.simulate("plivo", "--tone=5")
+    with gateway_running(bot=bot, port=impatient.gateway_port):
+        result = impatient.simulate("plivo", "--tone=5")
 
     assert result.exit_code == 0, result.stdout
     assert "the bot hung up with 1000" in result.stdout
@@ -369,11 +370,12 @@ def test_calls_can_be_looked_up(running: Stage) -> None:
     call_id = json.loads(result.stdout)["calls"][0]["call_id"]
     running.simulate("twilio", "--refuse-socket")
 
+    app = create_app(running.env)
+
     def flask(*arguments: str) -> str:
-        command = [sys.executable, "-m", "flask", "--app", "app", *arguments]
-        return subprocess.run(
-            command, cwd=ROOT, env=running.env, capture_output=True, text=True, check=True
-        ).stdout
+        result = app.test_cli_runner().invoke(args=arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
 
     story = ("rang", "session ", "stream started", "stream stopped", "status")
     assert eventually(lambda: all(word in flask("call", call_id) for word in story))
@@ -389,6 +391,16 @@ def test_calls_can_be_looked_up(running: Stage) -> None:
     told = json.loads(flask("call", call_id, "--json"))
     assert told["events"][0]["what"] == "rang"
     assert not TOKEN.search(json.dumps(told))
+
+
+def test_flask_command_says_nothing_but_its_answer(running: Stage) -> None:
+    """What the bridge logs while it starts is not in the output that a program reads."""
+    command = [sys.executable, "-m", "flask", "--app", "app", "calls", "--json", "--since=1m"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=running.env, capture_output=True, text=True, check=True
+    )
+
+    assert isinstance(json.loads(result.stdout), list)
 
 
 def test_nothing_secret_is_written(running: Stage) -> None:
@@ -476,7 +488,11 @@ def test_make_run_reads_the_env_file(tmp_path: Path) -> None:
     file.write_text("".join(f"{name}={env[name]}\n" for name in names))
     command = ["make", "run", f"ENV_FILE={file}", f"VENV={sys.prefix}"]
     command += [f"--old-file={sys.prefix}/runtime"]
-    bare = {"PATH": os.environ["PATH"], "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}"}
+    bare = {
+        "PATH": os.environ["PATH"],
+        "TEST_RUN": os.environ["TEST_RUN"],
+        "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}",
+    }
 
     with contextlib.ExitStack() as processes:
         make = demo.start(processes, command, bare, tmp_path / "run.log", env["PUBLIC_URL"])
@@ -502,12 +518,11 @@ def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
     return True
 
 
-def test_public_url_is_signed_although_loopback_is_dialled(tmp_path: Path) -> None:
+def test_public_url_is_signed_although_loopback_is_dialled(impatient: Stage) -> None:
     """With PUBLIC_URL in .env or the environment, a local bridge is rung as if through a tunnel."""
-    settings: dict[str, Any] = {"PUBLIC_URL": "https://bridge.example.com/calls"}
-    with stage(tmp_path, **settings) as tunnelled:
-        assert tunnelled.simulate("plivo").exit_code == 0
-        elsewhere = tunnelled.simulate("plivo", "--public-url=https://other.example.com")
+    with gateway_running(port=impatient.gateway_port):
+        assert impatient.simulate("plivo").exit_code == 0
+        elsewhere = impatient.simulate("plivo", "--public-url=https://other.example.com")
 
     assert elsewhere.exit_code == 1
     assert "the bridge answered 403" in elsewhere.stdout
