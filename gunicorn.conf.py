@@ -1,6 +1,9 @@
 """How the Procfile runs the bridge. WEB_CONCURRENCY and PORT come from the platform."""
 
+import logging
 import os
+import socket
+import struct
 import sys
 from typing import Any
 
@@ -27,6 +30,28 @@ forwarder_headers = ""
 
 # The control socket is a file in the home directory, shared by every gunicorn of one user.
 control_socket_disable = True
+
+
+# A client that sends half a request holds a thread while it does; no carrier is that slow.
+SLOWEST_CLIENT_S = 3
+
+
+def when_ready(server: Any) -> None:
+    """Give every connection that is accepted from now on a limit for each read."""
+    limit = struct.pack("ll", SLOWEST_CLIENT_S, 0)
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    server.log.error_log.addFilter(without_slow_clients)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Keep slow clients out of the log of a worker too."""
+    worker.log.error_log.addFilter(without_slow_clients)
+
+
+def without_slow_clients(record: logging.LogRecord) -> bool:
+    """Say whether a line is more than a stranger who sent half a request: no traceback for him."""
+    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
 
 
 def on_starting(_: Any) -> None:

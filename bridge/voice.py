@@ -77,11 +77,15 @@ def webhooks_for(
 
 def read_webhook(public_url: str, received_at: float) -> Webhook:
     """Turn Flask's request into the plain data that providers read."""
+    try:
+        body = request.get_data()  # the bytes as they came; touching request.form would eat them
+    except OSError:
+        abort(408)  # the client sent half of it, or left
     return Webhook(
         method=request.method,
         url=public_url + raw_target(),
         headers={name.lower(): value for name, value in request.headers.items()},
-        body=request.get_data(),  # the bytes as they came; touching request.form would eat them
+        body=body,
         received_at=received_at,
     )
 

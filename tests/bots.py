@@ -23,6 +23,11 @@ class Bot:
     targets: list[str] = field(default_factory=list)  # path and query of every attempt
     messages: list[dict[str, Any]] = field(default_factory=list)
     close_codes: list[int] = field(default_factory=list)
+    ended: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def wait_for_the_end(self) -> None:
+        """Wait until the bot has seen its caller hang up, which it does on a thread of its own."""
+        assert self.ended.acquire(timeout=10)
 
 
 @contextmanager
@@ -45,6 +50,7 @@ def listening(talk: Talk | None = None, refusals: int = 0, status: int = 403) ->
                     talk(connection, message)
         except ConnectionClosed as closed:
             bot.close_codes.append(closed.rcvd.code if closed.rcvd else 1006)
+            bot.ended.release()
 
     with serve(run, "127.0.0.1", 0, process_request=admit, compression=None) as server:
         thread = threading.Thread(target=server.serve_forever)

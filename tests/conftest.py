@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import settings
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from werkzeug.test import TestResponse
@@ -23,6 +24,10 @@ from bridge.start import Session
 from providers import PROVIDERS
 from providers.base import Provider, Webhook
 from tests.record_webhooks import SIGNERS
+
+# A busy machine is no reason to fail: what is slow is measured elsewhere.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 ROOT = Path(__file__).parent.parent
 PUBLIC_URL = "https://bridge.example.com"

@@ -232,6 +232,7 @@ def messages_of(name: str, bot: Bot) -> tuple[Caller, list[dict[str, Any]]]:
     """Make one short call and return what was said on the socket."""
     simulated = CARRIERS[name](SECRETS[name])
     report = call(simulated, stream(simulated, bot.url), mulaw=b"\x11" * 320, listen_s=0.02)
+    bot.wait_for_the_end()
     return report.call, bot.messages
 
 
@@ -358,6 +359,7 @@ def test_audio_is_sent_in_real_time(simulated: Carrier, bot: Bot) -> None:
     started = time.monotonic()
     call(simulated, stream(simulated, bot.url), mulaw=b"\x11" * 1000, listen_s=0.1)
     took_s = time.monotonic() - started
+    bot.wait_for_the_end()
 
     frames = [
         base64.b64decode(m["media"]["payload"]) for m in bot.messages if m["event"] == "media"
