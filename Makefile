@@ -20,6 +20,7 @@ demo: $(VENV)/runtime
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m faults -n 0 -s
 
 run: $(VENV)/runtime
 	@test -f "$(ENV_FILE)" || { echo "$(ENV_FILE) is missing: cp .env.example $(ENV_FILE) and fill it in"; exit 1; }
@@ -30,13 +31,14 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m faults -n 0 -s
 
 format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 snapshots: $(VENV)/dev
-	$(BIN)/python -m pytest --snapshot-update
+	$(BIN)/python -m pytest -n 0 --snapshot-update
 
 $(VENV)/runtime: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -174,32 +174,28 @@ def make_calls(
     concurrency: int,
 ) -> list[Report]:
     """Make the calls, so many at once, with a progress bar on a terminal; Ctrl-C hangs up."""
+    pending: list[Future[Report]] = []
     with ThreadPoolExecutor(min(calls, concurrency)) as lines:
-        pending = [
-            lines.submit(
-                make_call,
-                carrier,
-                carrier.new_call(from_number, to_number),
-                replace(script, out=numbered(script.out, number, calls)),
-            )
-            for number in range(1, calls + 1)
-        ]
-        bar = click.progressbar(
-            as_completed(pending),
-            length=calls,
-            label=f"{calls} calls",
-            file=sys.stderr,
-            hidden=calls == 1 or not sys.stderr.isatty(),
-        )
         try:
+            for number in range(1, calls + 1):
+                call = carrier.new_call(from_number, to_number)
+                numbered_script = replace(script, out=numbered(script.out, number, calls))
+                pending.append(lines.submit(make_call, carrier, call, numbered_script))
+            bar = click.progressbar(
+                as_completed(pending),
+                length=calls,
+                label=f"{calls} calls",
+                file=sys.stderr,
+                hidden=calls == 1 or not sys.stderr.isatty(),
+            )
             with bar as done:
                 for _ in done:
                     pass
         except KeyboardInterrupt:
             script.stop.set()
-            for call in pending:
-                call.cancel()
-    return [call.result() for call in pending if not call.cancelled()]
+            for waiting in pending:
+                waiting.cancel()
+    return [made.result() for made in pending if not made.cancelled()]
 
 
 def numbered(out: Path | None, number: int, calls: int) -> Path | None:

@@ -91,13 +91,17 @@ def running(*agents: Agent, port: int = 0, **options: Any) -> Iterator[Gateway]:
         bound: int = runner.addresses[0][1]
         return bound
 
+    async def stop() -> None:
+        await runner.cleanup()
+        await asyncio.sleep(0.02)  # what was cancelled closes its transport a moment later
+
     bound = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         yield Gateway(f"127.0.0.1:{bound}", tokens, clock, agents)
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()

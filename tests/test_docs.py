@@ -178,3 +178,15 @@ def test_prose_has_one_sentence_per_line() -> None:
         for line in prose.splitlines():
             if not line.lstrip().startswith("|"):
                 assert not re.search(r"[a-z`)]\. [A-Z]", line), f"{path.name}: {line}"
+
+
+def test_proofs_exist() -> None:
+    """Every file that docs/reliability.md names as proof is there, and every fault has its row."""
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    for proof in re.findall(r"`(tests/\w+\.py)`", text):
+        assert (ROOT / proof).exists(), proof
+    faults = (ROOT / "tests" / "test_faults.py").read_text("utf-8")
+    tried = re.findall(r"^def test_\w+|ids=\[(.*)\]", faults, re.MULTILINE)
+    variants = sum(len(ids.split(",")) - 1 for ids in tried if ids)
+    count = len(re.findall(r"^def test_", faults, re.MULTILINE)) + variants
+    assert len(rows(section(text, "Figures"))) == count

@@ -127,7 +127,7 @@ def test_one_calls_deadline_does_not_cut_anothers_connection() -> None:
 
         def impatient() -> None:
             for _ in range(5):
-                with pytest.raises(StartFailed, match="deadline"):
+                with pytest.raises(StartFailed):
                     start.start("a", "x", time.monotonic() + 0.02)
 
         callers = [threading.Thread(target=run) for run in (patient, impatient) for _ in range(10)]
