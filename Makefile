@@ -20,7 +20,7 @@ demo: $(VENV)/runtime
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m faults -n 0 -s
+	$(BIN)/python -m pytest -m "faults or fuzz" -n 0 -s
 
 run: $(VENV)/runtime
 	@test -f "$(ENV_FILE)" || { echo "$(ENV_FILE) is missing: cp .env.example $(ENV_FILE) and fill it in"; exit 1; }
@@ -31,7 +31,7 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m faults -n 0 -s
+	$(BIN)/python -m pytest -m "faults or fuzz" -n 0 -s
 
 format: $(VENV)/dev
 	$(BIN)/ruff format .
