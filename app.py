@@ -47,6 +47,7 @@ def create_app(
     counts = Counts()
 
     app = Flask(__name__, static_folder=None)
+    app.extensions["counts"] = counts
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_WEBHOOK_BYTES
     app.jinja_options = {
         "undefined": StrictUndefined,

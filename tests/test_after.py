@@ -407,8 +407,10 @@ def test_surprise_behind_any_route_is_no_500(
         {carrier.call_id_field: "1"} | fields,
         target=f"/{carrier.name}/{route}",
     )
-    response = bridge.ring(recording)
+    client = bridge.client(recording.received_at)
+    response = client.post(recording.target, headers=recording.headers, data=recording.body)
 
+    assert client.application.extensions["counts"].of("unexpected") == 1
     assert "ZeroDivisionError: boom" in caplog.text
     if route in ("voice", "after"):
         assert is_sorry(response)
