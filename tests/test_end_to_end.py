@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from simulator.report import Report
 from simulator.ringing import Ring
 from tests.conftest import ROOT
 from tests.running_gateway import running as gateway_running
+from tests.waiting import eventually
 
 TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}")
 
@@ -506,16 +506,6 @@ def test_make_run_reads_the_env_file(tmp_path: Path) -> None:
     assert refused.reason.startswith("the bridge answered 404")
     assert forged.exit_code == 3
     assert "agent my-agent answers at http://127.0.0.1" in (tmp_path / "run.log").read_text()
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
-    """Say whether something becomes true soon."""
-    end = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def test_public_url_is_signed_although_loopback_is_dialled(impatient: Stage) -> None:

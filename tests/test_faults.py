@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from simulator.document import read_document
 from simulator.ringing import Ring, RingFailed
 from tests.misbehaving import Server, drip, say_nothing
 from tests.running_gateway import running as gateway_running
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.faults
 
@@ -119,15 +120,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One bridge for all faults that it survives."""
     with house(tmp_path_factory.mktemp("faults")) as running:
         yield running
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
-    end = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def some(load: Load, what: str, more: int = CALLERS) -> bool:

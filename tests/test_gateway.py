@@ -21,6 +21,7 @@ from gateway.agents import Agent, BadDeployFile, read_agent
 from gateway.faults import Faults
 from gateway.relay import relay_to
 from tests.running_gateway import Gateway, running
+from tests.waiting import eventually
 
 HOST = "my-agent.local-org"
 BODY = {"k": ">>>???"}
@@ -399,13 +400,3 @@ def test_missing_deploy_file_names_the_option(tmp_path: Path) -> None:
     """The cure is --config."""
     with pytest.raises(BadDeployFile, match="--config"):
         read_agent(tmp_path / "none.toml", "org")
-
-
-def eventually(condition: Any, within_s: float = 5.0) -> bool:
-    """Say whether something becomes true soon."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False

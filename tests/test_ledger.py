@@ -4,7 +4,7 @@ import multiprocessing
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bridge.ledger.memory import Claim, Memory, StreamSeen
 from bridge.ledger.schema import calls, events, metadata
 from bridge.ledger.statements import Entry
 from tests.databases import database
+from tests.waiting import eventually
 
 NOW = 1_700_000_000.0
 NUMBERS = ("+14155550100", "+14155550199")
@@ -48,15 +49,6 @@ def rows(url: URL, table: Any = calls) -> list[dict[str, Any]]:
         found = [dict(row._mapping) for row in connection.execute(select(table))]
     engine.dispose()
     return found
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
-    end = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_migrations_make_the_schema_that_the_code_knows(url: URL) -> None:
