@@ -2,7 +2,7 @@
 
 providers/   one file per carrier: its signature, its field names
 templates/   one folder per carrier: the XML it understands
-bridge/      from ring to answer: the flow, the client of /start, settings
+bridge/      from ring to answer: the flow, the client of /start, the ledger, settings
 gateway/     a local stand-in for Pipecat Cloud        (python -m gateway)
 simulator/   a carrier on your laptop                  (python -m simulator)
 """

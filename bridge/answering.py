@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3  # sessions per call; carriers send a webhook twice, seldom three times
 RETRY_WITHIN_S = 60.0  # of the first webhook; what comes later is a replay
+SETTLE_S = 0.3  # what a callback that is still under way may be late
 YOUNG_S = 10.0  # a stream that was over so soon and told nothing of itself never began
 SHORTEST_HOLD_S, USUAL_HOLD_S, LONGEST_HOLD_S = 1, 5, 20
 
@@ -50,8 +51,9 @@ class Answering:
     def ring(self, provider: Provider, webhook: Webhook, deadline: float) -> Answer:
         """Answer a ringing phone. deadline: monotonic seconds for /start. May raise BadWebhook."""
         provider.refuse_callback(webhook)
-        call, now = provider.read_call(webhook), webhook.received_at
-        held = whole(webhook.query.first("held"))
+        call, now, rang = provider.read_call(webhook), webhook.received_at, time.monotonic()
+        # Telnyx signs no query: what stands there is not believed beyond what we hand out.
+        held = min(whole(webhook.query.first("held")), self._settings.hold.attempts)
         claim = self._ledger.claim(
             provider.name, call.id, (call.from_number, call.to_number), held, now
         )
@@ -64,6 +66,7 @@ class Answering:
                 session = self._start.start(self._settings.agent, provider.name, deadline)
         except StartFailed as failure:
             return self._without_session(provider, call, held, failure)
+        sent_at = now + time.monotonic() - rang
         log.info(
             "%s call %s -> session %s of agent %s, /start took %.0f ms",
             provider.name,
@@ -79,7 +82,7 @@ class Answering:
             f"session {session.id}",
             agent=self._settings.agent,
             session_id=session.id,
-            answered_at=now,
+            answered_at=sent_at,
             outcome="stream",
             reason=None,
         )
@@ -87,7 +90,7 @@ class Answering:
         values = {
             "call": call,
             "stream": stream_for(provider.name, call, session),
-            "after_url": urls.after(now),
+            "after_url": urls.after(sent_at),
             "stream_status_url": urls.stream,
         }
         return Answer("stream", values)
@@ -97,7 +100,7 @@ class Answering:
         event = provider.read_stream_event(webhook)
         if event.kind in ("started", "stopped", "failed"):  # the request itself may say it
             self._note_stream(provider, event, webhook.received_at)
-        seen = self._ledger.stream_seen(provider.name, event.call_id)
+        seen = self._stream_seen(provider, event.call_id)
         age_s = webhook.received_at - whole(webhook.query.first("sent_at"), digits=12)
         if seen.failed:
             reason = f"the stream failed: {seen.failed}"
@@ -124,6 +127,23 @@ class Answering:
         if status.is_final:
             columns["ended_at"] = webhook.received_at
         self._ledger.note(provider.name, status.call_id, "status", status.status, **columns)
+
+    def surprised(self, provider: Provider, webhook: Webhook) -> Answer:
+        """Return the apology after an error that nobody expected; note it if that is possible."""
+        call = None
+        try:
+            call = provider.read_call(webhook)
+            self._ledger.note(
+                provider.name,
+                call.id,
+                "sorry",
+                "an unexpected error, see the log",
+                outcome="sorry",
+                reason="an unexpected error, see the log",
+            )
+        except Exception:
+            log.exception("%s: the error could not be noted", provider.name)
+        return self.sorry(call)
 
     def sorry(self, call: Call | None = None) -> Answer:
         """Return the apology; it needs nothing that can fail."""
@@ -160,6 +180,14 @@ class Answering:
         self._ledger.note(provider.name, call_id, event, reason, **outcome)
         return self.sorry(call) if event == "sorry" else Answer(event)
 
+    def _stream_seen(self, provider: Provider, call_id: str) -> StreamSeen:
+        """Return what is known about a stream; a failure may be on its way while we are asked."""
+        seen = self._ledger.stream_seen(provider.name, call_id)
+        if seen.started and not seen.ended:
+            time.sleep(SETTLE_S)
+            seen = self._ledger.stream_seen(provider.name, call_id)
+        return seen
+
     def _note_stream(self, provider: Provider, event: StreamEvent, at: float) -> None:
         log.info("%s call %s: stream %s %s", provider.name, event.call_id, event.kind, event.detail)
         failed = (event.detail or "no reason given") if event.kind == "failed" else None
@@ -172,7 +200,11 @@ class Answering:
             columns["stream_failed"] = failed
         what = f"stream {event.kind}"
         entry = Entry(provider.name, event.call_id, at, what, event.detail, columns)
-        seen = StreamSeen(started="stream_started_at" in columns, failed=failed)
+        seen = StreamSeen(
+            started="stream_started_at" in columns,
+            failed=failed,
+            ended="stream_ended_at" in columns,
+        )
         self._ledger.stream_event(seen, entry)
 
     @contextmanager

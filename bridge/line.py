@@ -22,6 +22,8 @@ class Sorry:
 
         Carriers refuse, or mark as spam, a caller id that the account does not own.
         """
+        if call and self.dial == call.to_number:
+            return replace(self, dial=None)  # it would ring the bridge again
         if self.caller_id or not call or not E164.fullmatch(call.to_number):
             return self
         return replace(self, caller_id=call.to_number)

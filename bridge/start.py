@@ -75,7 +75,8 @@ class StartClient:
             except DeadlinePassed as error:
                 before = f"; before that: {failure}" if failure else ""
                 what = f"{error} (START_DEADLINE_S){before}"
-                raise StartFailed("deadline", what, attempts) from error
+                full = failure is not None and failure.kind == "at_capacity"
+                raise StartFailed("at_capacity" if full else "deadline", what, attempts) from error
             except AnswerTooLong as error:
                 raise StartFailed("garbage", f"the answer has {error}", attempts) from error
             except ConnectionBroken as error:

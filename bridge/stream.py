@@ -50,7 +50,7 @@ class CallbackUrls:
 
     def after(self, sent_at: float) -> str:
         """Ask what comes after a stream whose XML was sent then (Unix seconds)."""
-        return f"{self.public_url}/{self.provider}/after?sent_at={int(sent_at)}"
+        return f"{self.public_url}/{self.provider}/after?sent_at={round(sent_at)}"
 
     @property
     def stream(self) -> str:

@@ -49,6 +49,7 @@ def webhooks_for(
         except Exception:
             counts.add("unexpected")
             log.exception("%s webhook %s failed", provider.name, claimed_call(provider, webhook))
+            return to_response(provider, answering.surprised(provider, webhook))
         return to_response(provider, answering.sorry())
 
     def callback(note: Callable[[Provider, Webhook], None], webhook: Webhook) -> Response:

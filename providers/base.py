@@ -11,6 +11,7 @@ ProviderError
 
 import hmac
 import itertools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from functools import cached_property
 from typing import ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
+SOCKET_URL = re.compile(r"(?i)wss?://\S+")
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -168,7 +170,8 @@ class Provider(ABC):
         fields = webhook.fields
         word = fields.first(self.stream_event_field)
         reasons = [fields.first(name) for name in self.stream_reason_fields]
-        detail = ", ".join(reason for reason in reasons if reason)
+        # A carrier's free text may quote the socket's URL, and the token is in that.
+        detail = SOCKET_URL.sub("(the socket's URL)", ", ".join(filter(None, reasons)))
         return StreamEvent(self.read_call_id(webhook), self.stream_events.get(word, word), detail)
 
     def read_status(self, webhook: Webhook) -> CallStatus:

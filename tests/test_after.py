@@ -181,6 +181,14 @@ def test_more_starts_than_places_are_held(recorded: Recording) -> None:
     assert len(bridge.start.asked) == 1
 
 
+def test_held_in_the_query_is_not_believed_beyond_the_last_hold(bridge: Bridge) -> None:
+    """Telnyx signs no query: a captured webhook is good for few sessions, whatever is added."""
+    telnyx = FIRST_OF["telnyx"]
+    streams = [is_stream(send(bridge, telnyx, f"voice?held={n}")) for n in range(20)]
+
+    assert sum(streams) == 3 + 3  # one for each hold that could have been, the last one thrice
+
+
 # The same call again
 
 
@@ -315,6 +323,47 @@ def test_both_naming_schemes_are_understood(
 
     assert (response.status_code, response.data) == (204 if provider == "twilio" else 200, b"")
     assert [entry.what for entry in bridge.ledger.written] == [f"stream {kind}"]
+
+
+def test_stream_url_in_a_carriers_words_is_not_kept(
+    carrier: type[Provider], bridge: Bridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reason for a failure may quote the URL, and the token is in it."""
+    caplog.set_level("DEBUG")
+    fields = stream_event(carrier.name, "failed")
+    fields |= {carrier.stream_reason_fields[0]: "handshake failed WSS://a.example/x/canary now"}
+    send(bridge, FIRST_OF[carrier.name], "stream", fields)
+
+    assert "canary" not in caplog.text + repr(bridge.ledger.written)
+    assert bridge.ledger.row["stream_failed"] == "handshake failed (the socket's URL) now"
+
+
+def test_failure_that_is_under_way_is_waited_for(
+    recorded: Recording, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started, and the failure's callback overtaken by the question what comes after."""
+    bridge.ring(recorded)
+    send(bridge, recorded, "stream", stream_event(recorded.provider, "started"))
+    late = stream_event(recorded.provider, "failed")
+    monkeypatch.setattr(
+        "bridge.answering.time.sleep", lambda _: send(bridge, recorded, "stream", late)
+    )
+
+    assert is_sorry(after(bridge, recorded, later_s=2))
+
+
+def test_slow_start_does_not_make_a_stream_look_old(
+    recorded: Recording, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The age counts from the XML, not from the webhook that /start kept waiting."""
+    moments = iter([0.0, 0.0, 9.5, 9.5, 9.5, 9.5, 9.5])
+    monkeypatch.setattr("bridge.answering.time.monotonic", lambda: next(moments, 9.5))
+    xml = bridge.ring(recorded).text
+    monkeypatch.undo()
+    sent_at = int(xml.partition("sent_at=")[2][:10])
+
+    assert sent_at == recorded.received_at + 10
+    assert is_sorry(send(bridge, recorded, f"after?sent_at={sent_at}", later_s=11))
 
 
 def test_stream_url_of_a_callback_is_not_kept(

@@ -70,6 +70,64 @@ def test_every_webhook_of_a_call_is_counted(ledger: Ledger, url: URL) -> None:
     assert (row["from_number"], row["to_number"], row["attempts"]) == (*NUMBERS, 3)
 
 
+def test_status_callback_before_the_first_webhook_is_no_webhook(ledger: Ledger) -> None:
+    """The row that it makes counts nothing: the call's own first webhook is the first."""
+    ledger.note("telnyx", "v3:a", "status", "ringing", final_status="ringing", status_sequence=0)
+    assert eventually(lambda: len(rows(ledger._patient.url)) == 1)
+
+    assert ledger.claim("telnyx", "v3:a", NUMBERS, 0, NOW + 61).attempts == 1
+    assert ledger.claim("telnyx", "v3:a", NUMBERS, 0, NOW + 62) == Claim(2, NOW + 61, NOW, 0)
+
+
+def test_webhooks_counted_while_the_database_was_away_still_count(ledger: Ledger, url: URL) -> None:
+    """A process does not forget what it answered from memory when the database is back."""
+    for n in range(3):
+        ledger.memory.claim(("twilio", "CA1"), 0, NOW + n)
+
+    assert ledger.claim("twilio", "CA1", NUMBERS, 0, NOW + 100) == Claim(4, NOW, NOW, 0)
+
+
+def test_backlog_goes_in_portions(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No delete holds the file for longer than a caller would notice."""
+    monkeypatch.setattr("bridge.ledger.statements.PORTION", 2)
+    old = Ledger(url, 30, lambda: NOW)
+    for n in range(5):
+        old.note("twilio", f"CA{n}", "rang", outcome="stream")
+    old.close(within_s=10)
+    later = Ledger(url, 30, lambda: NOW + 31 * 86400)
+
+    def old_events() -> int:
+        return sum(row["call_id"].startswith("CA") for row in rows(url, events))
+
+    for left in (3, 1, 0):
+        later.note("twilio", f"CB{left}", "rang", outcome="stream")
+        assert eventually(lambda left=left: old_events() == left)  # type: ignore[misc]
+    assert eventually(lambda: {r["call_id"] for r in rows(url)} == {"CB3", "CB1", "CB0"})
+    later.close(within_s=10)
+
+
+def test_words_that_are_longer_than_their_column_are_cut(ledger: Ledger, url: URL) -> None:
+    """A carrier's new and long word does not cost the row."""
+    ledger.note("plivo", "u", "stream " + "x" * 100, final_status="y" * 100, status_sequence=1)
+    ledger.close(within_s=10)
+
+    assert ledger.failures == {}
+    assert rows(url)[0]["final_status"] == "y" * 40
+
+
+def test_newer_schema_than_the_code_knows_is_no_obstacle(
+    url: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rollback of the code: the bridge starts, and calls are answered."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    prepare(url)
+
+    assert ("cannot be created" in caplog.text) == (url.get_backend_name() == "sqlite")
+
+
 def test_a_hold_begins_a_new_round(ledger: Ledger) -> None:
     """The redirect of hold.xml counts from one again; a replay of the older round does not."""
     ledger.claim("twilio", "CA1", NUMBERS, 0, NOW)

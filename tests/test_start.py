@@ -342,6 +342,12 @@ def test_deadline_after_a_failure_names_both() -> None:
     assert "status 503" in str(failed)
 
 
+def test_silence_after_a_429_is_still_a_full_house() -> None:
+    """The caller is held, not sent away."""
+    with Server(answer(429), say_nothing) as server:
+        assert failure(server.url, within_s=0.5).kind == "at_capacity"
+
+
 def test_no_time_left_is_no_request() -> None:
     """A deadline in the past costs the server nothing."""
     with Server(answer()) as server:

@@ -235,11 +235,13 @@ def test_surprise_in_our_own_code_is_an_apology(
     recorded: Recording, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever breaks after the signature held, the carrier gets XML and the log a traceback."""
-    response = Bridge(FakeStart(error=ZeroDivisionError("boom"))).ring(recorded)
+    bridge = Bridge(FakeStart(error=ZeroDivisionError("boom")))
+    response = bridge.ring(recorded)
 
     assert response.status_code == 200
     assert "Sorry" in response.text
     assert "ZeroDivisionError: boom" in caplog.text
+    assert bridge.ledger.row["outcome"] == "sorry"
 
 
 def test_template_that_cannot_be_rendered_is_an_apology(

@@ -222,6 +222,14 @@ def test_human_is_dialled_only_if_there_is_one(carrier: type[Provider]) -> None:
     assert (dial.get("callerId") or "").removeprefix("+") == "14155550100"
 
 
+def test_line_does_not_dial_itself(carrier: type[Provider]) -> None:
+    """SORRY_DIAL that is the number called would ring the bridge again."""
+    itself = Sorry(WORDS, CALL.to_number)
+    xml = render(carrier.name, "sorry", sorry=itself)
+
+    assert ElementTree.fromstring(xml).find("Dial") is None
+
+
 def test_human_sees_the_number_that_was_called(carrier: type[Provider]) -> None:
     """A caller id that the account does not own is refused; none at all is better."""
     for to_number, expected in (("+14155550199", "14155550199"), ("sip:a@b", None)):

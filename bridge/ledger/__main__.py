@@ -10,6 +10,6 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["upgrade"]:
         sys.exit("usage: python -m bridge.ledger upgrade")
     try:
-        migrate(read_url(os.environ.get("DATABASE_URL") or LEDGER_URL))
+        migrate(read_url(os.environ.get("DATABASE_URL", "").strip() or LEDGER_URL))
     except BadDatabaseUrl as error:
         sys.exit(f"DATABASE_URL {error}")

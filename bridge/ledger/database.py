@@ -43,7 +43,15 @@ def engine_for(url: URL, patience_s: float) -> Engine:
         pool_size=4,
         max_overflow=4,
         pool_timeout=patience_s,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": settings},
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": settings,
+            # A server that vanishes without a word is noticed after a few seconds, not hours.
+            "tcp_user_timeout": 5000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 2,
+        },
     )
 
 
@@ -83,7 +91,7 @@ def prepare(url: URL) -> None:
     try:
         if not is_current(engine):
             migrate(url)
-    except (SQLAlchemyError, OSError) as error:
+    except Exception as error:
         # Calls are answered without it; the ledger says so once a minute from now on.
         log.error("ledger %s cannot be created: %s", url.database, type(error).__name__)
     finally:

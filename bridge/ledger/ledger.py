@@ -43,13 +43,14 @@ class Ledger:
     def claim(
         self, provider: str, call_id: str, numbers: tuple[str, str], held: int, now: float
     ) -> Claim:
-        """Count one webhook of a call, this process's own count if the ledger has none in time."""
+        """Count one webhook of a call: here, and in the ledger if that answers in time."""
         remembered = self.memory.claim((provider, call_id), held, now)
 
         def ask(connection: Connection) -> Claim:
             return statements.claim(connection, provider, call_id, numbers, held, now)
 
-        return self._ask(ask) or remembered
+        counted = self._ask(ask)
+        return counted.and_also(remembered) if counted else remembered
 
     def stream_seen(self, provider: str, call_id: str) -> StreamSeen:
         """Return what is known about a call's stream, here or in the ledger."""

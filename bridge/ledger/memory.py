@@ -20,6 +20,17 @@ class Claim:
     rang_at: float  # Unix seconds of the call's first webhook
     held: int  # how often the caller was put on hold
 
+    def and_also(self, other: "Claim") -> "Claim":
+        """Return what the two counts say together: the later round, the more webhooks in it."""
+        if self.held != other.held:
+            return max(self, other, key=lambda claim: claim.held)
+        return Claim(
+            max(self.attempts, other.attempts),
+            min(self.round_at, other.round_at),
+            min(self.rang_at, other.rang_at),
+            self.held,
+        )
+
 
 @dataclass(frozen=True)
 class StreamSeen:
@@ -27,10 +38,13 @@ class StreamSeen:
 
     started: bool = False
     failed: str | None = None  # why
+    ended: bool = False
 
     def and_also(self, other: "StreamSeen") -> "StreamSeen":
         """Return what the two know together."""
-        return StreamSeen(self.started or other.started, self.failed or other.failed)
+        return StreamSeen(
+            self.started or other.started, self.failed or other.failed, self.ended or other.ended
+        )
 
 
 def claimed_again(before: Claim, held: int, now: float) -> Claim:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, select
+from sqlalchemy import Column, Connection, case, delete, func, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.ledger.memory import Claim, StreamSeen
 from bridge.ledger.schema import LONGEST_ID, LONGEST_TEXT, calls, events
 
 STATUS_COLUMNS = {"final_status", "duration_s", "status_sequence", "ended_at"}
+PORTION = 500  # rows deleted at a time
 FIRST_COUNTS = {"stream_started_at", "stream_failed"}
 
 
@@ -45,7 +46,8 @@ def claim(
         attempts=1,
         held=held,
     )
-    new_round = insert.excluded.held > calls.c.held
+    # attempts is 0 where a status callback made the row before the call's first webhook came.
+    new_round = or_(insert.excluded.held > calls.c.held, calls.c.attempts == 0)
     statement = insert.on_conflict_do_update(
         index_elements=["provider", "call_id"],
         set_={
@@ -62,11 +64,11 @@ def claim(
 def stream_seen(connection: Connection, provider: str, call_id: str) -> StreamSeen:
     """Return what the ledger knows about a call's stream."""
     row = connection.execute(
-        select(calls.c.stream_started_at, calls.c.stream_failed).where(
+        select(calls.c.stream_started_at, calls.c.stream_failed, calls.c.stream_ended_at).where(
             calls.c.provider == provider, calls.c.call_id == storable(call_id, LONGEST_ID)
         )
     ).first()
-    return StreamSeen(row[0] is not None, row[1]) if row else StreamSeen()
+    return StreamSeen(row[0] is not None, row[1], row[2] is not None) if row else StreamSeen()
 
 
 def write(connection: Connection, entry: Entry) -> None:
@@ -77,20 +79,23 @@ def write(connection: Connection, entry: Entry) -> None:
             provider=entry.provider,
             call_id=call_id,
             at=entry.at,
-            what=entry.what,
+            what=storable(entry.what, longest(events.c.what)),
             detail=storable(entry.detail),
         )
     )
     if not entry.columns:
         return
     # A call whose claim never reached the ledger has no row yet.
-    columns = {n: storable(v) if isinstance(v, str) else v for n, v in entry.columns.items()}
+    columns = {
+        name: storable(value, longest(calls.c[name])) if isinstance(value, str) else value
+        for name, value in entry.columns.items()
+    }
     row = {
         "provider": entry.provider,
         "call_id": call_id,
         "rang_at": entry.at,
         "round_at": entry.at,
-        "attempts": 1,
+        "attempts": 0,
         "held": 0,
     }
     insert = upsert(connection)(calls).values({**row, **columns})
@@ -110,10 +115,24 @@ def write(connection: Connection, entry: Entry) -> None:
     )
 
 
-def forget(connection: Connection, before: float) -> None:
-    """Delete what happened before a moment (Unix seconds)."""
-    connection.execute(delete(events).where(events.c.at < before))
-    connection.execute(delete(calls).where(calls.c.rang_at < before))
+def forget(connection: Connection, before: float) -> bool:
+    """Delete some of what happened before a moment (Unix seconds); say whether there may be more.
+
+    In portions: a backlog must hold no lock for longer than a caller would notice.
+    """
+    old_events = select(events.c.id).where(events.c.at < before).limit(PORTION)
+    old_calls = (
+        select(calls.c.provider, calls.c.call_id).where(calls.c.rang_at < before).limit(PORTION)
+    )
+    gone = connection.execute(delete(events).where(events.c.id.in_(old_events))).rowcount
+    key = tuple_(calls.c.provider, calls.c.call_id)
+    gone_calls = connection.execute(delete(calls).where(key.in_(old_calls))).rowcount
+    return PORTION in (gone, gone_calls)
+
+
+def longest(column: Column[Any]) -> int:
+    """Return how many characters a column takes."""
+    return getattr(column.type, "length", None) or LONGEST_TEXT
 
 
 def upsert(connection: Connection) -> Any:

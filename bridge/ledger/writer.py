@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, TimeoutError
 
 from bridge.ledger import statements
 from bridge.ledger.statements import Entry
@@ -21,7 +21,7 @@ FORGET_EVERY_S = 3600.0
 
 
 class Writer:
-    """One thread, one queue. An entry is written once, however often the database goes away."""
+    """One thread, one queue. What is queued is written as soon as the database is there again."""
 
     def __init__(
         self,
@@ -116,13 +116,14 @@ class Writer:
     def _forget(self) -> None:
         now = time.monotonic()
         if now - self._forgot_at > FORGET_EVERY_S:
-            self._forgot_at = now
             with self._engine.begin() as connection:
-                statements.forget(connection, self._clock() - self._keep_s)
+                more = statements.forget(connection, self._clock() - self._keep_s)
+            if not more:
+                self._forgot_at = now
 
 
 def is_down(error: Exception) -> bool:
     """Say whether asking again later may help: the database is away, locked or full."""
-    return isinstance(error, OperationalError | TimeoutError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+    if isinstance(error, DataError | IntegrityError):
+        return False  # the values are at fault
+    return isinstance(error, DBAPIError | TimeoutError)
