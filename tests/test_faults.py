@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,9 @@ import demo
 from bridge.ledger.schema import calls
 from gateway.faults import Faults
 from simulator.__main__ import CARRIERS
-from simulator.carrier import AnswerRefused
-from simulator.document import read_document
-from simulator.ringing import Ring, RingFailed
+from simulator.carrier import AnswerRefused, Carrier
+from simulator.document import Connect, Document, Redirect, read_document
+from simulator.ringing import BridgeAnswer, Ring, RingFailed
 from tests.misbehaving import Server, drip, say_nothing
 from tests.running_gateway import running as gateway_running
 from tests.waiting import eventually
@@ -63,17 +64,29 @@ class Load:
     def _call(self, name: str) -> None:
         carrier = CARRIERS[name](self.env[CARRIERS[name].secret_variable])
         url = f"{self.bridge_url}/{name}/voice"
+        ring = Ring(url, url)
         while not self._stopped.is_set():
-            started = time.monotonic()
-            try:
-                call = carrier.new_call("+14155550100", "+14155550123")
-                reply = Ring(url, url).send(carrier, call)
-                document = read_document(carrier, reply.content_type, reply.body)
-                what = "stream" if document.stream else "words"
-            except (RingFailed, AnswerRefused) as error:
-                what = f"trouble: {error}"
-            self.answers.append((time.monotonic() - started, what))
+            call = carrier.new_call("+14155550100", "+14155550123")
+            document = self._ask(carrier, partial(ring.send, carrier, call))
+            # A stream is over at once here: what comes after it is asked for under the same fault.
+            for step in document.steps if document and document.stream else ():
+                then = step.action if isinstance(step, Connect) else step
+                if isinstance(then, Redirect):
+                    fields = carrier.webhook(call)
+                    self._ask(carrier, partial(ring.post, carrier, then.url, fields))
             self._stopped.wait(0.02)
+
+    def _ask(self, carrier: Carrier, send: Callable[[], BridgeAnswer]) -> Document | None:
+        """Send one webhook; note how long it took and what the answer was."""
+        started, document = time.monotonic(), None
+        try:
+            reply = send()
+            document = read_document(carrier, reply.content_type, reply.body)
+            what = "stream" if document.stream else "words"
+        except (RingFailed, AnswerRefused) as error:
+            what = f"trouble: {error}"
+        self.answers.append((time.monotonic() - started, what))
+        return document
 
     def figures(self, name: str) -> str:
         """Return one line: how many webhooks, how many of which answers, how long they took."""
@@ -330,6 +343,7 @@ def test_postgres_goes_away_and_comes_back(own_postgres: OwnPostgres, tmp_path: 
             assert some(load, "stream", 4 * CALLERS)
             own_postgres.start()
             assert some(load, "stream", 2 * CALLERS)
-        assert eventually(lambda: own_postgres.count_calls() == len(load.answers))
+        calls_made = sum(what == "stream" for _, what in load.answers)
+        assert eventually(lambda: own_postgres.count_calls() == calls_made)
 
     all_answered_in_time(load, "Postgres away and back")
