@@ -59,7 +59,7 @@ class Answering:
         )
         self._ledger.note(provider.name, call.id, "rang", f"webhook {claim.attempts}")
         if is_replay(claim, now):
-            return self._end(provider, call.id, "goodbye", f"webhook {claim.attempts} is a replay")
+            return self._turn_away(provider, call.id, claim)
         started = time.monotonic()
         try:
             with self._place():
@@ -167,18 +167,23 @@ class Answering:
         self, provider: Provider, call_id: str, event: str, reason: str, call: Call | None = None
     ) -> Answer:
         """Note the last document of a call and return it."""
-        loud = event == "sorry" or "replay" in reason
         log.log(
-            logging.ERROR if loud else logging.INFO,
+            logging.ERROR if event == "sorry" else logging.INFO,
             "%s call %s gets %s.xml: %s",
             provider.name,
             call_id,
             event,
             reason,
         )
-        outcome = {} if "replay" in reason else {"outcome": event, "reason": reason}
-        self._ledger.note(provider.name, call_id, event, reason, **outcome)
+        self._ledger.note(provider.name, call_id, event, reason, outcome=event, reason=reason)
         return self.sorry(call) if event == "sorry" else Answer(event)
+
+    def _turn_away(self, provider: Provider, call_id: str, claim: Claim) -> Answer:
+        """Give a replay nothing, and leave alone what the ledger says about the real call."""
+        reason = f"webhook {claim.attempts} is a replay"
+        log.warning("%s call %s gets goodbye.xml: %s", provider.name, call_id, reason)
+        self._ledger.note(provider.name, call_id, "replay", reason)
+        return Answer("goodbye")
 
     def _stream_seen(self, provider: Provider, call_id: str) -> StreamSeen:
         """Return what is known about a stream; a failure may be on its way while we are asked."""
@@ -189,7 +194,8 @@ class Answering:
         return seen
 
     def _note_stream(self, provider: Provider, event: StreamEvent, at: float) -> None:
-        log.info("%s call %s: stream %s %s", provider.name, event.call_id, event.kind, event.detail)
+        why = f": {event.detail}" if event.detail else ""
+        log.info("%s call %s: stream %s%s", provider.name, event.call_id, event.kind, why)
         failed = (event.detail or "no reason given") if event.kind == "failed" else None
         columns: dict[str, object] = {}
         if event.kind in ("started", "stopped"):
