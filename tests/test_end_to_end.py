@@ -334,6 +334,7 @@ def test_full_house_is_held_and_then_sorry(impatient: Stage, carrier: str) -> No
     )
 
 
+@pytest.mark.faults
 def test_held_caller_gets_the_next_free_bot(impatient: Stage) -> None:
     """The pool is full when the phone rings, and free when the caller comes back."""
     agent = Agent("my-agent", "local-org", needs_token=True, max_agents=1)
