@@ -87,17 +87,18 @@ def read_providers(
     env: Mapping[str, str], carriers: tuple[type[Provider], ...], faults: list[str]
 ) -> tuple[Provider, ...]:
     """Return a provider for every carrier whose secret is set."""
-    providers = []
+    providers, enabled = [], False
     for carrier in carriers:
-        value = env.get(carrier.secret_variable, "").strip()
-        if not value:
+        values = {name: env.get(name, "").strip() for name in carrier.secret_variables()}
+        secrets = {name: value for name, value in values.items() if value}
+        if not secrets:
             continue
-        secrets = tuple(part.strip() for part in value.split(",") if part.strip())
+        enabled = True
         try:
             providers.append(carrier(secrets))
         except BadSecret as error:
-            faults.append(f"{carrier.secret_variable} {error}")
-    if not any(env.get(carrier.secret_variable, "").strip() for carrier in carriers):
+            faults.append(str(error))
+    if not enabled:
         variables = ", ".join(carrier.secret_variable for carrier in carriers)
         faults.append(f"no carrier is configured: set at least one of {variables}")
     return tuple(providers)

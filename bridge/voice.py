@@ -30,7 +30,7 @@ def webhooks_for(
             if request.method not in provider.methods:
                 abort(405)  # Flask adds HEAD wherever there is GET; no carrier signs one
             webhook = read_webhook(settings.public_url, clock())
-            return view(webhook) if verified(provider, webhook) else Response(status=403)
+            return view(webhook) if verified(provider, webhook, counts) else Response(status=403)
 
         routes.add_url_rule(
             path,
@@ -104,10 +104,13 @@ def raw_target() -> str:
     return path.removeprefix(request.script_root)
 
 
-def verified(provider: Provider, webhook: Webhook) -> bool:
-    """Say whether the carrier signed this; if not, or if that cannot be told, the log says why."""
+def verified(provider: Provider, webhook: Webhook, counts: Counts) -> bool:
+    """Say whether the carrier signed this; the log says with which secret, or why not."""
     try:
-        provider.verify(webhook)
+        secret = provider.verify(webhook)
+        counts.add(f"signed with {secret}")
+        call = claimed_call(provider, webhook)
+        log.info("%s webhook of call %s is signed with %s", provider.name, call, secret)
         return True
     except WebhookRejected as rejection:
         reason = str(rejection)
@@ -120,7 +123,7 @@ def verified(provider: Provider, webhook: Webhook) -> bool:
         reason,
         webhook.method,
         without_values(webhook.url),
-        provider.secret_variable,
+        " and ".join(provider.secret_variables()),
         claimed_call(provider, webhook),
     )
     return False

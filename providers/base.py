@@ -9,11 +9,9 @@ ProviderError
 └── BadWebhook        signed, but not a call we can answer; answered with sorry.xml
 """
 
-import hmac
-import itertools
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -28,7 +26,7 @@ class ProviderError(Exception):
 
 
 class BadSecret(ProviderError):
-    """A configured secret is unusable. The message says why and never shows it."""
+    """A configured secret is unusable. The message names its variable and never shows it."""
 
 
 class WebhookRejected(ProviderError):
@@ -128,6 +126,7 @@ class Provider(ABC):
 
     name: ClassVar[str]  # URL prefix and template folder, "twilio"
     secret_variable: ClassVar[str]  # environment variable with its signing secrets
+    more_secret_variables: ClassVar[tuple[str, ...]] = ()  # for accounts that have other ones too
     methods: ClassVar[tuple[str, ...]]  # HTTP methods whose signature covers every field
     call_id_field: ClassVar[str]  # its name for the id of a call
     stream_event_field: ClassVar[str]  # its name for the event of a stream
@@ -136,15 +135,18 @@ class Provider(ABC):
     duration_field: ClassVar[str]  # its name for the seconds a call took
     callback_status: ClassVar[int]  # what it wants to hear when a callback was taken
 
-    def __init__(self, secrets: tuple[str, ...]) -> None:
-        """Keep the secrets, several while one is being rotated; raise BadSecret at once."""
-        if not secrets or not all(secrets):
-            raise BadSecret("holds no secret")
-        self._secrets = secrets
+    @abstractmethod
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        """Read the secrets out of the text of each secret variable, or raise BadSecret."""
+
+    @classmethod
+    def secret_variables(cls) -> tuple[str, ...]:
+        """Return every variable that holds secrets; one that is set enables the carrier."""
+        return (cls.secret_variable, *cls.more_secret_variables)
 
     @abstractmethod
-    def verify(self, webhook: Webhook) -> None:
-        """Return if the carrier signed this request; else raise WebhookRejected."""
+    def verify(self, webhook: Webhook) -> str:
+        """Return which secret the carrier signed with (never the secret); or WebhookRejected."""
 
     def refuse_callback(self, webhook: Webhook) -> None:  # noqa: B027
         """Raise BadWebhook if this cannot be a ringing phone, although the signature holds."""
@@ -197,18 +199,3 @@ class Provider(ABC):
 def whole(text: str, otherwise: int = 0, digits: int = 9) -> int:
     """Return a whole number of at most so many digits that a carrier sent, or `otherwise`."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else otherwise
-
-
-def required_header(webhook: Webhook, name: str) -> str:
-    """Return a header's value, or raise WebhookRejected saying that it is missing or empty."""
-    value = webhook.headers.get(name.lower())
-    if not value:
-        raise WebhookRejected(f"header {name} is {'missing' if value is None else 'empty'}")
-    return value
-
-
-def any_equal(given: Iterable[str], expected: Iterable[str]) -> bool:
-    """Compare every pair in constant time, so that timing says nothing about a signature."""
-    pairs = itertools.product(given, expected)
-    # A sum, not any(): the first match must not end it early.
-    return sum(hmac.compare_digest(g.encode(), e.encode()) for g, e in pairs) > 0

@@ -3,13 +3,15 @@
 import base64
 import hmac
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from providers.base import Fields, Provider, Webhook, WebhookRejected, any_equal, required_header
+from providers.base import Fields, Provider, Webhook, WebhookRejected
+from providers.signing import listed, matching, required_header
 
 # "V3" is made with the token of the account or subaccount that owns the number, "Ma-V3" with the
-# main account's. Either proves the sender.
+# main account's. Either proves the sender, so one of both tokens is enough.
 SIGNATURE_HEADERS = ("X-Plivo-Signature-V3", "X-Plivo-Signature-Ma-V3")
 
 
@@ -36,7 +38,10 @@ class Plivo(Provider):
     duration_field = "Duration"
     callback_status = 200
 
-    def verify(self, webhook: Webhook) -> None:
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        self._tokens = listed(self.secret_variable, secrets.get(self.secret_variable, ""))
+
+    def verify(self, webhook: Webhook) -> str:
         """Accept any listed signature made with any of the auth tokens."""
         nonce = required_header(webhook, "X-Plivo-Signature-V3-Nonce")
         listed = ",".join(webhook.headers.get(name.lower(), "") for name in SIGNATURE_HEADERS)
@@ -44,8 +49,7 @@ class Plivo(Provider):
         if not given:
             raise WebhookRejected(f"headers {' and '.join(SIGNATURE_HEADERS)} are missing or empty")
         signed = f"{signed_url(webhook)}.{nonce}"
-        if not any_equal(given, [sign(secret, signed) for secret in self._secrets]):
-            raise WebhookRejected("signature does not match")
+        return matching(given, [(token, sign(token.value, signed)) for token in self._tokens]).label
 
     def number(self, value: str) -> str:
         """Plivo writes E.164 without its plus sign: 14155550100."""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from nacl.exceptions import BadSignatureError
@@ -13,8 +14,8 @@ from providers.base import (
     Provider,
     Webhook,
     WebhookRejected,
-    required_header,
 )
+from providers.signing import listed, required_header
 
 TOLERANCE_S = 300  # how far the signed timestamp may lie from now, either way
 SIGNATURE_BYTES = 64
@@ -44,11 +45,12 @@ class Telnyx(Provider):
     duration_field = "CallDuration"
     callback_status = 200
 
-    def __init__(self, secrets: tuple[str, ...]) -> None:
-        super().__init__(secrets)
-        self._keys = [public_key(secret) for secret in secrets]
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        variable = self.secret_variable
+        keys = listed(variable, secrets.get(variable, ""))
+        self._keys = [(key.label, public_key(variable, key.value)) for key in keys]
 
-    def verify(self, webhook: Webhook) -> None:
+    def verify(self, webhook: Webhook) -> str:
         """Accept a fresh timestamp signed with any of the keys."""
         timestamp = required_header(webhook, "Telnyx-Timestamp")
         given = required_header(webhook, "Telnyx-Signature-Ed25519")
@@ -68,8 +70,10 @@ class Telnyx(Provider):
             raise WebhookRejected(f"signature has {len(signature)} bytes, not {SIGNATURE_BYTES}")
         # The timestamp as it came: int() would drop a leading zero that was signed.
         signed = timestamp.encode() + b"|" + webhook.body
-        if not any(signed_with(key, signed, signature) for key in self._keys):
-            raise WebhookRejected("signature does not match")
+        for label, key in self._keys:
+            if signed_with(key, signed, signature):
+                return label
+        raise WebhookRejected("signature does not match")
 
     def refuse_callback(self, webhook: Webhook) -> None:
         """The signature does not cover the URL: a captured callback could be sent to /voice."""
@@ -81,13 +85,13 @@ class Telnyx(Provider):
                 )
 
 
-def public_key(secret: str) -> VerifyKey:
+def public_key(variable: str, secret: str) -> VerifyKey:
     """Decode a public key as the portal shows it: base64 of 32 bytes."""
     try:
         return VerifyKey(base64.b64decode(secret, validate=True))
     except (ValueError, TypeError) as error:  # binascii.Error is a ValueError
         raise BadSecret(
-            "is not a Telnyx public key (base64 of 32 bytes; "
+            f"{variable} is not a Telnyx public key (base64 of 32 bytes; "
             "portal: Account, Keys & Credentials, Public Key)"
         ) from error
 

@@ -1,19 +1,25 @@
 """Twilio: HMAC-SHA1 of the dialled URL followed by every form field, sorted by name."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from urllib.parse import urlparse
 
-from twilio.request_validator import RequestValidator, add_port, remove_port
-
-from providers.base import (
-    Provider,
-    StreamEvent,
-    Webhook,
-    WebhookRejected,
-    any_equal,
-    required_header,
+from twilio.request_validator import (
+    HMAC_SHA1,
+    HMAC_SHA256,
+    SIGNATURE_SETTINGS_HEADER,
+    RequestValidator,
+    add_port,
+    get_signature_algorithm,
+    remove_port,
 )
+
+from providers.base import BadSecret, Provider, StreamEvent, Webhook, WebhookRejected
+from providers.signing import Secret, listed, matching, owned, required_header
+
+ACCOUNT_SID = re.compile("AC[0-9a-fA-F]{32}")
 
 
 class Twilio(Provider):
@@ -21,6 +27,7 @@ class Twilio(Provider):
 
     name = "twilio"
     secret_variable = "TWILIO_AUTH_TOKEN"  # noqa: S105
+    more_secret_variables = ("TWILIO_AUTH_TOKENS", "TWILIO_SHARED_KEYS")
     methods = ("POST", "GET")
     call_id_field = "CallSid"
     stream_event_field = "StreamEvent"
@@ -31,23 +38,61 @@ class Twilio(Provider):
     duration_field = "CallDuration"  # Duration is in minutes
     callback_status = 204
 
-    def __init__(self, secrets: tuple[str, ...]) -> None:
-        super().__init__(secrets)
-        self._validators = [RequestValidator(secret) for secret in secrets]
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        any_account, accounts, shared = self.secret_variables()
+        if not secrets:
+            raise BadSecret(f"{any_account} holds no secret")
+        self._tokens = [
+            *(owned(accounts, secrets[accounts]) if accounts in secrets else ()),
+            *(listed(any_account, secrets[any_account]) if any_account in secrets else ()),
+        ]
+        self._shared_keys = owned(shared, secrets[shared]) if shared in secrets else ()
+        for token in self._tokens:
+            if token.owner and not ACCOUNT_SID.fullmatch(token.owner):
+                raise BadSecret(
+                    f'{accounts} is no list of "AC...=token,AC...=token": '
+                    "one id is no account SID (AC and 32 hexadecimal digits)"
+                )
 
-    def verify(self, webhook: Webhook) -> None:
-        """Accept one signature per auth token and way of writing the port."""
+    def verify(self, webhook: Webhook) -> str:
+        """Accept one signature per secret of the sender and way of writing the port."""
         given = required_header(webhook, "X-Twilio-Signature")
+        settings = webhook.headers.get(SIGNATURE_SETTINGS_HEADER.lower(), "")
+        algorithm = get_signature_algorithm(settings)
+        if algorithm.upper() not in (HMAC_SHA1, HMAC_SHA256):
+            raise WebhookRejected(f"algorithm {algorithm[:40]!r} is none that we know")
+        secrets = self._secrets_of(webhook, settings)
         # The SDK's validate() does not compare in constant time; its parts do the rest here.
         # Twilio signs some URLs with the default port written out, some without.
         url = urlparse(webhook.url)
+        candidates = {webhook.url, add_port(url), remove_port(url)}
         expected = [
-            validator.compute_signature(candidate, webhook.form)
-            for candidate in {webhook.url, add_port(url), remove_port(url)}
-            for validator in self._validators
+            (
+                secret,
+                RequestValidator(secret.value).compute_signature(one, webhook.form, algorithm),
+            )
+            for secret in secrets
+            for one in candidates
         ]
-        if not any_equal([given], expected):
-            raise WebhookRejected("signature does not match")
+        return matching([given], expected).label
+
+    def _secrets_of(self, webhook: Webhook, settings: str) -> list[Secret]:
+        """Return what this sender may sign with: a token that another account has proves nothing.
+
+        The account is one of the signed fields: who lies about it must sign with its token.
+        """
+        key = dict(part.strip().partition("=")[::2] for part in settings.split(",")).get("key")
+        if key:
+            secrets = [secret for secret in self._shared_keys if secret.owner == key]
+            where = f"TWILIO_SHARED_KEYS does not hold the shared key {key[:80]!r}"
+        else:
+            account = webhook.fields.first("AccountSid")
+            secrets = [secret for secret in self._tokens if secret.owner in (account, "")]
+            where = f"neither TWILIO_AUTH_TOKENS holds account {account[:80]!r} nor is there a"
+            where += " TWILIO_AUTH_TOKEN"
+        if not secrets:
+            raise WebhookRejected(where)
+        return secrets
 
     def read_stream_event(self, webhook: Webhook) -> StreamEvent:
         """Take error 31921 for the end it is: the bot closed the socket, as it does to hang up."""

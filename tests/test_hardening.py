@@ -180,7 +180,7 @@ def test_telnyx_timestamp_is_used_as_it_came() -> None:
     key = SigningKey(bytes(32))
     signature = base64.b64encode(key.sign(b"01700000000|body").signature).decode()
     headers = {"telnyx-timestamp": "01700000000", "telnyx-signature-ed25519": signature}
-    telnyx = Telnyx((base64.b64encode(bytes(key.verify_key)).decode(),))
+    telnyx = Telnyx({"TELNYX_PUBLIC_KEY": base64.b64encode(bytes(key.verify_key)).decode()})
 
     telnyx.verify(Webhook("POST", "https://x/", headers, b"body", 1_700_000_000))
 
@@ -197,7 +197,7 @@ def test_plivo_repeated_fields_are_signed_in_order() -> None:
     }
     body = urlencode(fields, doseq=True).encode()
 
-    Plivo(("t",)).verify(Webhook("POST", url, headers, body, 0))
+    Plivo({"PLIVO_AUTH_TOKEN": "t"}).verify(Webhook("POST", url, headers, body, 0))
 
 
 def test_plivo_form_of_a_get_is_not_signed() -> None:
@@ -210,14 +210,14 @@ def test_plivo_form_of_a_get_is_not_signed() -> None:
         "x-plivo-signature-v3": signature_v3.get_signature_v3(b"t", signed, "1").decode(),
     }
 
-    Plivo(("t",)).verify(Webhook("GET", url, headers, b"b=2", 0))
+    Plivo({"PLIVO_AUTH_TOKEN": "t"}).verify(Webhook("GET", url, headers, b"b=2", 0))
 
 
 def test_missing_and_empty_headers_have_their_own_reasons(
     carrier: type[Provider], recorded: Recording
 ) -> None:
     """The log tells a header that is not there from one that is empty, and names it."""
-    provider = carrier((recorded.secret,))
+    provider = carrier({carrier.secret_variable: recorded.secret})
     for name in recorded.headers.keys() - {"Content-Type"}:
         for change, word in (({}, "missing"), ({name.lower(): ""}, "empty")):
             webhook = recorded.webhook()
