@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException
 import providers
 from bridge import health, logs, voice
 from bridge.answering import Answering
+from bridge.callbacks import Callbacks
 from bridge.counts import Counts
 from bridge.ledger import commands, database
 from bridge.ledger.ledger import Ledger
@@ -43,7 +44,8 @@ def create_app(
     settings = Settings.from_env(env, providers.PROVIDERS)
     start = start or StartClient(settings.start_url, settings.public_key, settings.transport)
     ledger = ledger or open_ledger(settings, clock)
-    answering = Answering(settings, start, ledger)
+    callbacks = Callbacks(ledger)
+    answering = Answering(settings, start, ledger, callbacks)
     counts = Counts()
 
     app = Flask(__name__, static_folder=None)
@@ -58,7 +60,9 @@ def create_app(
     app.register_error_handler(HTTPException, bare_status)
 
     for provider in settings.providers:
-        app.register_blueprint(voice.webhooks_for(provider, answering, settings, counts, clock))
+        app.register_blueprint(
+            voice.webhooks_for(provider, answering, callbacks, settings, counts, clock)
+        )
     app.register_blueprint(health.routes)
     commands.register(app, settings.ledger_url)
     log.info(

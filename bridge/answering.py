@@ -1,9 +1,7 @@
 """The call flow, written once for every carrier, without Flask.
 
-ring    the phone rings: claim the call, start a session, name the event to answer with
-after   the stream is over, or never came about: a goodbye or an apology
-stream  what the carrier tells about the stream while it lasts
-status  what the carrier tells about the call
+ring   the phone rings: claim the call, start a session, name the event to answer with
+after  the stream is over, or never came about: a goodbye or an apology
 """
 
 import logging
@@ -13,20 +11,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bridge.callbacks import Callbacks
 from bridge.errors import StartFailed
 from bridge.ledger.ledger import Ledger
-from bridge.ledger.memory import Claim, StreamSeen
-from bridge.ledger.statements import Entry
+from bridge.ledger.memory import Claim
 from bridge.settings import Settings
 from bridge.start import StartClient
 from bridge.stream import CallbackUrls, stream_for
-from providers.base import Call, Provider, StreamEvent, Webhook, whole
+from providers.base import Call, Provider, Webhook, whole
 
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3  # sessions per call; carriers send a webhook twice, seldom three times
 RETRY_WITHIN_S = 60.0  # of the first webhook; what comes later is a replay
-SETTLE_S = 0.3  # what a callback that is still under way may be late
 YOUNG_S = 10.0  # a stream that was over so soon and told nothing of itself never began
 SHORTEST_HOLD_S, USUAL_HOLD_S, LONGEST_HOLD_S = 1, 5, 20
 
@@ -42,10 +39,13 @@ class Answer:
 class Answering:
     """Decides what a carrier is told. Webhooks come in verified."""
 
-    def __init__(self, settings: Settings, start: StartClient, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: Settings, start: StartClient, ledger: Ledger, callbacks: Callbacks
+    ) -> None:
         self._settings = settings
         self._start = start
         self._ledger = ledger
+        self._callbacks = callbacks
         self._places = threading.BoundedSemaphore(settings.max_starts)
 
     def ring(self, provider: Provider, webhook: Webhook, deadline: float) -> Answer:
@@ -99,8 +99,8 @@ class Answering:
         """Answer what runs after the stream: an apology only if the bot was not heard."""
         event = provider.read_stream_event(webhook)
         if event.kind in ("started", "stopped", "failed"):  # the request itself may say it
-            self._note_stream(provider, event, webhook.received_at)
-        seen = self._stream_seen(provider, event.call_id)
+            self._callbacks.note_stream(provider, event, webhook.received_at)
+        seen = self._callbacks.stream_seen(provider, event.call_id)
         age_s = webhook.received_at - whole(webhook.query.first("sent_at"), digits=12)
         if seen.failed:
             reason = f"the stream failed: {seen.failed}"
@@ -109,24 +109,6 @@ class Answering:
         else:
             return self._end(provider, event.call_id, "goodbye", "the stream ended")
         return self._end(provider, event.call_id, "sorry", reason, provider.read_call(webhook))
-
-    def stream(self, provider: Provider, webhook: Webhook) -> None:
-        """Note what happened to a stream."""
-        self._note_stream(provider, provider.read_stream_event(webhook), webhook.received_at)
-
-    def status(self, provider: Provider, webhook: Webhook) -> None:
-        """Note what became of a call."""
-        status = provider.read_status(webhook)
-        log.info("%s call %s: %s", provider.name, status.call_id, status.status)
-        columns: dict[str, object] = {
-            "final_status": status.status,
-            "status_sequence": status.sequence,
-        }
-        if status.duration_s is not None:
-            columns["duration_s"] = status.duration_s
-        if status.is_final:
-            columns["ended_at"] = webhook.received_at
-        self._ledger.note(provider.name, status.call_id, "status", status.status, **columns)
 
     def surprised(self, provider: Provider, webhook: Webhook) -> Answer:
         """Return the apology after an error that nobody expected; note it if that is possible."""
@@ -184,34 +166,6 @@ class Answering:
         log.warning("%s call %s gets goodbye.xml: %s", provider.name, call_id, reason)
         self._ledger.note(provider.name, call_id, "replay", reason)
         return Answer("goodbye")
-
-    def _stream_seen(self, provider: Provider, call_id: str) -> StreamSeen:
-        """Return what is known about a stream; a failure may be on its way while we are asked."""
-        seen = self._ledger.stream_seen(provider.name, call_id)
-        if seen.started and not seen.ended:
-            time.sleep(SETTLE_S)
-            seen = self._ledger.stream_seen(provider.name, call_id)
-        return seen
-
-    def _note_stream(self, provider: Provider, event: StreamEvent, at: float) -> None:
-        why = f": {event.detail}" if event.detail else ""
-        log.info("%s call %s: stream %s%s", provider.name, event.call_id, event.kind, why)
-        failed = (event.detail or "no reason given") if event.kind == "failed" else None
-        columns: dict[str, object] = {}
-        if event.kind in ("started", "stopped"):
-            columns["stream_started_at"] = at
-        if event.kind in ("stopped", "failed"):
-            columns["stream_ended_at"] = at
-        if failed:
-            columns["stream_failed"] = failed
-        what = f"stream {event.kind}"
-        entry = Entry(provider.name, event.call_id, at, what, event.detail, columns)
-        seen = StreamSeen(
-            started="stream_started_at" in columns,
-            failed=failed,
-            ended="stream_ended_at" in columns,
-        )
-        self._ledger.stream_event(seen, entry)
 
     @contextmanager
     def _place(self) -> Iterator[None]:

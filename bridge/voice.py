@@ -8,6 +8,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, abort, render_template, request
 
 from bridge.answering import Answer, Answering
+from bridge.callbacks import Callbacks
 from bridge.counts import Counts
 from bridge.settings import Settings
 from providers.base import BadWebhook, Provider, Webhook, WebhookRejected
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 def webhooks_for(
     provider: Provider,
     answering: Answering,
+    callbacks: Callbacks,
     settings: Settings,
     counts: Counts,
     clock: Callable[[], float],
@@ -71,8 +73,8 @@ def webhooks_for(
 
     route("/voice", lambda webhook: document(ring, webhook))
     route("/after", lambda webhook: document(after, webhook))
-    route("/stream", lambda webhook: callback(answering.stream, webhook))
-    route("/status", lambda webhook: callback(answering.status, webhook))
+    route("/stream", lambda webhook: callback(callbacks.stream, webhook))
+    route("/status", lambda webhook: callback(callbacks.status, webhook))
     return routes
 
 
