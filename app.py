@@ -42,7 +42,7 @@ def create_app(
     """Build the bridge, or raise ConfigError. Tests pass what would reach out of the process."""
     logs.to_stdout()
     settings = Settings.from_env(env, providers.PROVIDERS)
-    start = start or StartClient(settings.start_url, settings.public_key, settings.transport)
+    start = start or StartClient(settings.start_url, settings.transport)
     ledger = ledger or open_ledger(settings, clock)
     callbacks = Callbacks(ledger)
     answering = Answering(settings, start, ledger, callbacks)
@@ -65,14 +65,28 @@ def create_app(
         )
     app.register_blueprint(health.routes)
     commands.register(app, settings.ledger_url)
+    announce(settings)
+    return app
+
+
+def announce(settings: Settings) -> None:
+    """Say what was read from the settings."""
+    lines = settings.lines
     log.info(
         "agent %s answers at %s for %s; sessions come from %s",
-        settings.agent,
+        lines.default.agent or "(none)",
         settings.public_url,
         ", ".join(provider.name for provider in settings.providers),
         settings.start_url,
     )
-    return app
+    if lines.listed:
+        agents = sorted({line.agent for line in lines.listed.values() if line.agent})
+        log.info("%d numbers have lines of their own, agents %s", len(lines.listed), agents)
+    if open_to_all := sorted({line.agent for line in lines if line.websocket_auth == "none"}):
+        log.warning(
+            "websocket_auth is none for %s: whoever knows an agent's name can talk to it",
+            ", ".join(open_to_all),
+        )
 
 
 def prepare(env: Mapping[str, str] = os.environ) -> None:

@@ -96,8 +96,13 @@ def environment(gateway_url: str, bridge_url: str, folder: Path) -> dict[str, st
         "PIPECAT_PUBLIC_KEY": "pk_local",
         "PIPECAT_START_URL": f"{gateway_url}/v1/public/{{agent}}/start",
         "PIPECAT_TRANSPORT": "websocket",
+        "PIPECAT_WEBSOCKET_AUTH": "token",
+        "NUMBERS": "[default]",  # not those of a numbers.toml in this folder
+        "NUMBERS_FILE": "",
         "START_DEADLINE_S": "5",
         "DATABASE_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+        "TWILIO_AUTH_TOKENS": "",
+        "TWILIO_SHARED_KEYS": "",
         "TWILIO_AUTH_TOKEN": "demo-twilio-auth-token",
         "PLIVO_AUTH_TOKEN": "demo-plivo-auth-token",
         "PORT": port_of(bridge_url),

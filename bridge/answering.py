@@ -15,8 +15,10 @@ from bridge.callbacks import Callbacks
 from bridge.errors import StartFailed
 from bridge.ledger.ledger import Ledger
 from bridge.ledger.memory import Claim
+from bridge.line import Line
 from bridge.settings import Settings
-from bridge.start import StartClient
+from bridge.socket_url import socket_url
+from bridge.start import Session, StartClient
 from bridge.stream import CallbackUrls, stream_for
 from providers.base import Call, Provider, Webhook, whole
 
@@ -32,7 +34,7 @@ SHORTEST_HOLD_S, USUAL_HOLD_S, LONGEST_HOLD_S = 1, 5, 20
 class Answer:
     """What to tell the carrier: templates/<provider>/<event>.xml and what it needs."""
 
-    event: str  # "stream", "hold", "sorry", "goodbye"
+    event: str  # "stream", "hold", "sorry", "goodbye", "reject"
     values: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -43,44 +45,53 @@ class Answering:
         self, settings: Settings, start: StartClient, ledger: Ledger, callbacks: Callbacks
     ) -> None:
         self._settings = settings
+        self._lines = settings.lines
         self._start = start
         self._ledger = ledger
         self._callbacks = callbacks
         self._places = threading.BoundedSemaphore(settings.max_starts)
 
-    def ring(self, provider: Provider, webhook: Webhook, deadline: float) -> Answer:
-        """Answer a ringing phone. deadline: monotonic seconds for /start. May raise BadWebhook."""
+    def ring(self, provider: Provider, webhook: Webhook, rang: float) -> Answer:
+        """Answer a ringing phone. rang: monotonic seconds when it did. May raise BadWebhook."""
         provider.refuse_callback(webhook)
-        call, now, rang = provider.read_call(webhook), webhook.received_at, time.monotonic()
+        call, now = provider.read_call(webhook), webhook.received_at
+        line = self._lines.of(call)
         # Telnyx signs no query: what stands there is not believed beyond what we hand out.
-        held = min(whole(webhook.query.first("held")), self._settings.hold.attempts)
+        held = min(whole(webhook.query.first("held")), line.hold.attempts)
         claim = self._ledger.claim(
             provider.name, call.id, (call.from_number, call.to_number), held, now
         )
         self._ledger.note(provider.name, call.id, "rang", f"webhook {claim.attempts}")
+        if line.accept != "answer":
+            return self._reject(provider, call, line)
         if is_replay(claim, now):
             return self._turn_away(provider, call.id, claim)
         started = time.monotonic()
         try:
-            with self._place():
-                session = self._start.start(self._settings.agent, provider.name, deadline)
+            session = self._session(line, provider, rang + line.deadline_s)
+            stream = stream_for(provider, call, line.body, session)
         except StartFailed as failure:
-            return self._without_session(provider, call, held, failure)
+            return self._without_session(provider, call, line, held, failure)
         sent_at = now + time.monotonic() - rang
         log.info(
-            "%s call %s -> session %s of agent %s, /start took %.0f ms",
+            "%s call %s -> session %s of agent %s, %s",
             provider.name,
             call.id,
             session.id or "(no id)",
-            self._settings.agent,
-            (time.monotonic() - started) * 1000,
+            line.agent,
+            f"/start took {(time.monotonic() - started) * 1000:.0f} ms"
+            if session.token
+            else "no token asked for",
         )
+        if stream.left_out:
+            names = ", ".join(stream.left_out)
+            log.warning("%s call %s: no room to tell the bot %s", provider.name, call.id, names)
         self._ledger.note(
             provider.name,
             call.id,
             "stream",
             f"session {session.id}",
-            agent=self._settings.agent,
+            agent=line.agent,
             session_id=session.id,
             answered_at=sent_at,
             outcome="stream",
@@ -88,8 +99,7 @@ class Answering:
         )
         urls = CallbackUrls(self._settings.public_url, provider.name)
         values = {
-            "call": call,
-            "stream": stream_for(provider.name, call, session),
+            "stream": stream,
             "after_url": urls.after(sent_at),
             "stream_status_url": urls.stream,
         }
@@ -125,16 +135,17 @@ class Answering:
             )
         except Exception:
             log.exception("%s: the error could not be noted", provider.name)
-        return self.sorry(call)
+        return self.sorry(provider, call)
 
-    def sorry(self, call: Call | None = None) -> Answer:
+    def sorry(self, provider: Provider, call: Call | None = None) -> Answer:
         """Return the apology; it needs nothing that can fail."""
-        return Answer("sorry", {"sorry": self._settings.sorry.to(call)})
+        sorry = (self._lines.of(call) if call else self._lines.default).sorry
+        return Answer("sorry", {"sorry": sorry.to(call), "voice": provider.voice(sorry.voice)})
 
     def _without_session(
-        self, provider: Provider, call: Call, held: int, failure: StartFailed
+        self, provider: Provider, call: Call, line: Line, held: int, failure: StartFailed
     ) -> Answer:
-        hold = self._settings.hold
+        hold = line.hold
         reason = f"{failure.kind}: {failure}"
         if failure.kind != "at_capacity" or held >= hold.attempts:
             return self._end(provider, call.id, "sorry", reason, call)
@@ -142,7 +153,12 @@ class Answering:
         log.warning("%s call %s is held for %d s: %s", provider.name, call.id, wait_s, reason)
         self._ledger.note(provider.name, call.id, "hold", reason, outcome="hold", reason=reason)
         urls = CallbackUrls(self._settings.public_url, provider.name)
-        values = {"hold": hold, "wait_s": int(wait_s), "voice_url": urls.voice(held + 1)}
+        values = {
+            "hold": hold,
+            "voice": provider.voice(line.sorry.voice),
+            "wait_s": int(wait_s),
+            "voice_url": urls.voice(held + 1),
+        }
         return Answer("hold", values)
 
     def _end(
@@ -158,7 +174,16 @@ class Answering:
             reason,
         )
         self._ledger.note(provider.name, call_id, event, reason, outcome=event, reason=reason)
-        return self.sorry(call) if event == "sorry" else Answer(event)
+        return self.sorry(provider, call) if event == "sorry" else Answer(event)
+
+    def _reject(self, provider: Provider, call: Call, line: Line) -> Answer:
+        """Turn a caller away in the carrier's own way, as the line says."""
+        reason = f"the line of {call.our_number} accepts no calls"
+        log.info("%s call %s gets reject.xml (%s): %s", provider.name, call.id, line.accept, reason)
+        self._ledger.note(
+            provider.name, call.id, "reject", line.accept, outcome="reject", reason=reason
+        )
+        return Answer("reject", {"reason": "rejected" if line.accept == "reject" else "busy"})
 
     def _turn_away(self, provider: Provider, call_id: str, claim: Claim) -> Answer:
         """Give a replay nothing, and leave alone what the ledger says about the real call."""
@@ -166,6 +191,17 @@ class Answering:
         log.warning("%s call %s gets goodbye.xml: %s", provider.name, call_id, reason)
         self._ledger.note(provider.name, call_id, "replay", reason)
         return Answer("goodbye")
+
+    def _session(self, line: Line, provider: Provider, deadline: float) -> Session:
+        """Return a session of the line's agent, or raise StartFailed."""
+        if not line.agent:
+            raise StartFailed("refused", "no line has this number, and [default] has no agent")
+        if line.websocket_auth == "none":
+            pattern = self._settings.socket_url
+            url = socket_url(pattern, line.region, line.agent, line.organization)
+            return Session(url, token="")
+        with self._place():
+            return self._start.start(line, provider.name, deadline)
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -1,21 +1,27 @@
 """Reads single variables; every fault is noted, so that all of them can be named at once."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from sqlalchemy import URL
 
+from bridge import checks
+from bridge.checks import Unusable
 from bridge.ledger.database import BadDatabaseUrl, read_url
-from bridge.line import E164, Hold, Sorry
+from bridge.line import Hold, Line, Lines, Sorry
+from bridge.socket_url import UnusableSocketUrl, check_socket_url, socket_url
 from providers.base import BadSecret, Provider
 
 START_URL = "https://api.pipecat.daily.co/v1/public/{agent}/start"
 LEDGER_URL = "sqlite:///ledger.sqlite3"
-LONGEST_DEADLINE_S = 14.0  # Twilio gives up 15 s after it dialled; that includes connecting
-LONGEST_MESSAGE = 1000  # characters; Twilio takes 4096, and nobody listens that long
+SOCKET_URL = "wss://{region}.api.pipecat.daily.co/ws/generic/{agent}.{organization}"
+REGION = "us-west"  # Pipecat Cloud's default
 SORRY = "Sorry, we cannot take your call right now. Please try again later."
 HOLD = "All our lines are busy. Please hold the line."
+
+Checked = TypeVar("Checked")
 
 
 def required(env: Mapping[str, str], variable: str, meaning: str, faults: list[str]) -> str:
@@ -43,17 +49,10 @@ def read_public_url(env: Mapping[str, str], faults: list[str]) -> str:
 
 
 def read_public_key(env: Mapping[str, str], faults: list[str]) -> str:
-    """Return the Pipecat Cloud public key; it travels in a header, so it must fit in one."""
-    value = required(
-        env,
-        "PIPECAT_PUBLIC_KEY",
-        'the public key "pk_..." of your Pipecat Cloud organisation',
-        faults,
-    )
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        faults.append("PIPECAT_PUBLIC_KEY holds characters no key has: copy it again")
-    if value.startswith("sk_"):
-        faults.append("PIPECAT_PUBLIC_KEY is a private key (sk_...): give the public one (pk_...)")
+    """Return the Pipecat Cloud public key, or "" if there is none: not every line needs it."""
+    value = env.get("PIPECAT_PUBLIC_KEY", "").strip()
+    if value and (problem := checks.public_key_problem(value)):
+        faults.append(f"PIPECAT_PUBLIC_KEY {problem}")
     return value
 
 
@@ -77,12 +76,6 @@ def read_transport(env: Mapping[str, str], faults: list[str]) -> str:
     return value
 
 
-def read_deadline_s(env: Mapping[str, str], faults: list[str]) -> float:
-    """Return START_DEADLINE_S in seconds."""
-    why = ", because carriers hang up after 15"
-    return read_seconds(env, "START_DEADLINE_S", "5", LONGEST_DEADLINE_S, why, faults)
-
-
 def read_providers(
     env: Mapping[str, str], carriers: tuple[type[Provider], ...], faults: list[str]
 ) -> tuple[Provider, ...]:
@@ -104,22 +97,6 @@ def read_providers(
     return tuple(providers)
 
 
-def read_seconds(
-    env: Mapping[str, str], variable: str, default: str, most: float, why: str, faults: list[str]
-) -> float:
-    """Return seconds, more than 0 and at most `most`."""
-    value = env.get(variable, "").strip() or default
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= most:
-        faults.append(
-            f"{variable} is {value!r}: give seconds, more than 0 and at most {most:g}{why}"
-        )
-    return seconds
-
-
 def read_whole(
     env: Mapping[str, str],
     variable: str,
@@ -136,38 +113,81 @@ def read_whole(
     return number
 
 
-def read_message(env: Mapping[str, str], variable: str, default: str, faults: list[str]) -> str:
-    """Return words for a caller."""
-    value = env.get(variable, "").strip() or default
-    if len(value) > LONGEST_MESSAGE:
-        faults.append(f"{variable} has {len(value)} characters: {LONGEST_MESSAGE} are allowed")
-    return value
-
-
-def read_number(env: Mapping[str, str], variable: str, faults: list[str]) -> str | None:
-    """Return a phone number in E.164, or None."""
-    value = env.get(variable, "").strip()
-    if value and not E164.fullmatch(value):
-        faults.append(f'{variable} is {value!r}: give a number as "+14155550199"')
-    return value or None
+def read_checked(
+    env: Mapping[str, str],
+    variable: str,
+    default: str,
+    check: Callable[[str], Checked],
+    faults: list[str],
+) -> Checked:
+    """Return a variable's value, or its default, once it has passed its check."""
+    try:
+        return check(env.get(variable, "").strip() or default)
+    except Unusable as error:
+        faults.append(f"{variable} {error}")
+        return check(default)
 
 
 def read_sorry(env: Mapping[str, str], faults: list[str]) -> Sorry:
     """Return what a caller hears whom the bot cannot take."""
     return Sorry(
-        message=read_message(env, "SORRY_MESSAGE", SORRY, faults),
-        dial=read_number(env, "SORRY_DIAL", faults),
-        caller_id=read_number(env, "SORRY_CALLER_ID", faults),
-        timeout_s=read_whole(env, "SORRY_TIMEOUT_S", 20, 120, faults, least=5),
+        message=read_checked(env, "SORRY_MESSAGE", SORRY, checks.message, faults),
+        dial=read_checked(env, "SORRY_DIAL", "", checks.phone_number, faults),
+        caller_id=read_checked(env, "SORRY_CALLER_ID", "", checks.phone_number, faults),
+        timeout_s=read_whole(
+            env, "SORRY_TIMEOUT_S", 20, checks.LONGEST_RING_S, faults, least=checks.SHORTEST_RING_S
+        ),
     )
 
 
 def read_hold(env: Mapping[str, str], faults: list[str]) -> Hold:
     """Return what a caller hears while all bots are busy."""
     return Hold(
-        message=read_message(env, "HOLD_MESSAGE", HOLD, faults),
+        message=read_checked(env, "HOLD_MESSAGE", HOLD, checks.message, faults),
         attempts=read_whole(env, "HOLD_ATTEMPTS", 3, 20, faults, least=0),
     )
+
+
+def read_line(env: Mapping[str, str], faults: list[str]) -> Line:
+    """Return how the environment alone says that a number is answered."""
+    none_or_token = checks.one_of("token", "none")
+    return Line(
+        agent=env.get("PIPECAT_AGENT", "").strip(),
+        public_key=read_public_key(env, faults),
+        deadline_s=read_checked(env, "START_DEADLINE_S", "5", checks.deadline_s_in_text, faults),
+        sorry=read_sorry(env, faults),
+        hold=read_hold(env, faults),
+        websocket_auth=read_checked(env, "PIPECAT_WEBSOCKET_AUTH", "token", none_or_token, faults),
+        organization=env.get("PIPECAT_ORGANIZATION", "").strip(),
+        region=env.get("PIPECAT_REGION", "").strip() or REGION,
+    )
+
+
+def check_lines(lines: Lines, pattern: str, faults: list[str]) -> None:
+    """Note what the lines need and the environment does not say; each variable once."""
+    if not lines.default.agent and not lines.listed:
+        faults.append("PIPECAT_AGENT is not set: the agent that answers")
+    # Listed lines without an agent have been named; the default line may do without one then.
+    answering = [
+        line for line in lines if line.accept == "answer" and (line.agent or not lines.listed)
+    ]
+    if any(line.websocket_auth == "token" and not line.public_key for line in answering):
+        faults.append(f"PIPECAT_PUBLIC_KEY {checks.public_key_problem('')}")
+    for line in answering:
+        if line.websocket_auth == "token":
+            continue
+        if not line.organization and "{organization}" in pattern:
+            faults.append(
+                "PIPECAT_ORGANIZATION is not set: whose the agents with websocket_auth none are"
+            )
+            return
+        try:
+            check_socket_url(socket_url(pattern, line.region, line.agent, line.organization))
+        except UnusableSocketUrl as error:
+            faults.append(
+                f"the socket URL of agent {line.agent!r} (PIPECAT_SOCKET_URL, PIPECAT_REGION "
+                f"{line.region!r}, PIPECAT_ORGANIZATION {line.organization!r}) {error}"
+            )
 
 
 def read_ledger_url(env: Mapping[str, str], faults: list[str]) -> URL:

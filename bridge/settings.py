@@ -7,7 +7,8 @@ from sqlalchemy import URL
 
 from bridge import environment as read
 from bridge.errors import ConfigError
-from bridge.line import Hold, Sorry
+from bridge.line import Lines
+from bridge.numbers import read_numbers
 from providers.base import Provider
 
 
@@ -16,14 +17,11 @@ class Settings:
     """Checked settings. Secrets are not shown in a repr."""
 
     public_url: str  # where carriers reach us, "https://host" or "https://host/prefix"
-    agent: str  # name of the deployed Pipecat Cloud agent
-    public_key: str = field(repr=False)  # Pipecat Cloud public key, "pk_..."
     start_url: str  # "{agent}" is filled in per call
     transport: str  # "transport" of the /start request; "{provider}" is filled in per call
-    start_deadline_s: float  # from webhook to answer, what /start may use of it
+    socket_url: str  # "{region}", "{agent}", "{organization}" are filled in where there is no token
     max_starts: int  # in flight at once in one process; the caller after that is held
-    sorry: Sorry
-    hold: Hold
+    lines: Lines
     ledger_url: URL = field(repr=False)
     ledger_days: int  # rows older than this go
     providers: tuple[Provider, ...] = field(repr=False, compare=False)  # those with a secret
@@ -32,20 +30,19 @@ class Settings:
     def from_env(cls, env: Mapping[str, str], carriers: Iterable[type[Provider]]) -> "Settings":
         """Read `env`, or raise one ConfigError that names every fault at once."""
         faults: list[str] = []
+        enabled = read.read_providers(env, tuple(carriers), faults)
         settings = cls(
             public_url=read.read_public_url(env, faults),
-            agent=read.required(env, "PIPECAT_AGENT", "the agent that answers", faults),
-            public_key=read.read_public_key(env, faults),
             start_url=read.read_start_url(env, faults),
             transport=read.read_transport(env, faults),
-            start_deadline_s=read.read_deadline_s(env, faults),
+            socket_url=env.get("PIPECAT_SOCKET_URL", "").strip() or read.SOCKET_URL,
             max_starts=read.read_whole(env, "MAX_STARTS", 50, 1000, faults),
-            sorry=read.read_sorry(env, faults),
-            hold=read.read_hold(env, faults),
+            lines=read_numbers(env, read.read_line(env, faults), enabled, faults),
             ledger_url=read.read_ledger_url(env, faults),
             ledger_days=read.read_whole(env, "LEDGER_DAYS", 30, 3650, faults),
-            providers=read.read_providers(env, tuple(carriers), faults),
+            providers=enabled,
         )
+        read.check_lines(settings.lines, settings.socket_url, faults)
         if faults:
             raise ConfigError(faults)
         return settings

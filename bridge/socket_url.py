@@ -46,6 +46,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def socket_url(pattern: str, region: str, agent: str, organization: str) -> str:
+    """Return the socket URL of an agent that asks for no token; with one, /start returns it.
+
+    https://docs.pipecat.ai/pipecat-cloud/guides/generic-websocket
+    """
+    for name, value in (("region", region), ("agent", agent), ("organization", organization)):
+        pattern = pattern.replace(f"{{{name}}}", quote(value, safe=""))
+    return pattern
+
+
 def with_token(ws_url: str, token: str) -> str:
     """Return `ws_url` with the token as last path segment, any query kept behind it."""
     url = urlsplit(ws_url)

@@ -19,6 +19,7 @@ from bridge.deadline_http import (
     HttpAnswer,
 )
 from bridge.errors import StartFailed
+from bridge.line import Line
 from bridge.socket_url import UnusableSocketUrl, check_socket_url
 
 # A connection that the server had already closed is replaced at once; anything else gets time.
@@ -38,7 +39,8 @@ class Session:
     """A place where one bot waits for one caller."""
 
     ws_url: str  # as /start returned it, "wss://..."; never built by hand
-    token: str = field(repr=False)  # opens ws_url once, within 300 s; never log it
+    # Opens ws_url once, within 300 s; never log it. "": the agent asks for none.
+    token: str = field(repr=False)
     id: str | None = None  # joins our log lines with theirs; the development runner sends none
 
 
@@ -48,18 +50,16 @@ class StartClient:
     def __init__(
         self,
         start_url: str,
-        public_key: str,
         transport: str,
         http: DeadlineHttp | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._start_url = start_url
-        self._public_key = public_key
         self._transport = transport
         self._http = http or DeadlineHttp(start_url)
         self._sleep = sleep
 
-    def start(self, agent: str, provider: str, deadline: float) -> Session:
+    def start(self, line: Line, provider: str, deadline: float) -> Session:
         """Return a fresh session, or raise StartFailed saying why there is none.
 
         deadline: monotonic seconds; slow answers, waits and retries end there.
@@ -71,7 +71,7 @@ class StartClient:
             attempts += 1
             wait_s = min(FIRST_WAIT_S * 2 ** (attempts - 1), LONGEST_WAIT_S)
             try:
-                answer = self._ask(agent, provider, deadline)
+                answer = self._ask(line, provider, deadline)
             except DeadlinePassed as error:
                 before = f"; before that: {failure}" if failure else ""
                 what = f"{error} (START_DEADLINE_S){before}"
@@ -87,7 +87,7 @@ class StartClient:
             else:
                 if answer.status == 200:
                     return read_session(answer.body, attempts)
-                failure = failed_by_status(answer, attempts, self._public_key)
+                failure = failed_by_status(answer, attempts, line.public_key)
                 if failure.kind == "refused":
                     raise failure
                 wait_s = max(wait_s, retry_after_s(answer))
@@ -95,12 +95,12 @@ class StartClient:
                 raise failure
             self._sleep(wait_s)
 
-    def _ask(self, agent: str, provider: str, deadline: float) -> HttpAnswer:
+    def _ask(self, line: Line, provider: str, deadline: float) -> HttpAnswer:
         return self._http.post(
-            self._start_url.replace("{agent}", quote(agent, safe="")),
+            self._start_url.replace("{agent}", quote(line.agent, safe="")),
             json={"transport": self._transport.replace("{provider}", provider)},
             headers={
-                "Authorization": f"Bearer {self._public_key}",
+                "Authorization": f"Bearer {line.public_key}",
                 "Accept": "application/json",
             },
             deadline=deadline,
@@ -123,7 +123,7 @@ def read_session(body: bytes, attempts: int) -> Session:
     if not token:
         raise garbage(
             "the answer has no 'token': set websocket_auth = \"token\" in the agent's "
-            "pcc-deploy.toml and deploy it again"
+            "pcc-deploy.toml and deploy it again, or PIPECAT_WEBSOCKET_AUTH=none here"
         )
     if not isinstance(token, str) or not PATH_SAFE.fullmatch(token) or token in (".", ".."):
         raise garbage("'token' does not fit into a URL path")

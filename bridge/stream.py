@@ -3,38 +3,40 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridge.socket_url import with_body, with_token
+from bridge.caller_data import as_parameters, caller_data, in_url
+from bridge.errors import StartFailed
+from bridge.socket_url import with_token
 from bridge.start import Session
-from providers.base import Call
+from providers.base import Call, Provider
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The carrier's audio socket into one session. Both URLs hold the token: never log them."""
+    """The carrier's audio socket into one session. The URL holds the token: never log it."""
 
-    session: Session
-    body: Mapping[str, object] = field(repr=False)  # what the bot is told about the caller
-
-    @property
-    def url(self) -> str:
-        """The socket URL for a carrier that drops query strings."""
-        return with_token(self.session.ws_url, self.session.token)
-
-    @property
-    def url_with_body(self) -> str:
-        """The socket URL for a carrier that has no other way to hand `body` to the bot."""
-        return with_body(self.url, self.body)
+    url: str = field(repr=False)
+    parameters: Mapping[str, str] = field(repr=False)  # for a carrier that drops query strings
+    left_out: tuple[str, ...] = ()  # names of what the bot is not told, because it did not fit
 
 
-def stream_for(provider: str, call: Call, session: Session) -> Stream:
-    """Return the stream, with what the bot is told about the caller."""
-    body = {
-        "from": call.from_number,
-        "to": call.to_number,
-        "call_id": call.id,
-        "provider": provider,
-    }
-    return Stream(session, body)
+def stream_for(
+    provider: Provider, call: Call, body: Mapping[str, object], session: Session
+) -> Stream:
+    """Return the stream, with what the bot is told; or raise StartFailed: no carrier can dial it.
+
+    body: what the line tells the bot besides.
+    """
+    data = caller_data(provider.name, call, body)
+    url = with_token(session.ws_url, session.token) if session.token else session.ws_url
+    if provider.longest_parameter is not None:
+        parameters, left_out = as_parameters(data, provider.longest_parameter)
+        return Stream(url, parameters, tuple(left_out))
+    most = provider.longest_stream_url
+    if len(url) > most:
+        what = f"'wsUrl' and 'token' make a URL of {len(url)} characters: {most} are allowed"
+        raise StartFailed("garbage", what)
+    url, left_out = in_url(data, url, most)
+    return Stream(url, {}, tuple(left_out))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def webhooks_for(
             counts.add("unexpected")
             log.exception("%s webhook %s failed", provider.name, claimed_call(provider, webhook))
             return to_response(provider, answering.surprised(provider, webhook))
-        return to_response(provider, answering.sorry())
+        return to_response(provider, answering.sorry(provider))
 
     def callback(note: Callable[[Provider, Webhook], None], webhook: Webhook) -> Response:
         try:
@@ -65,8 +65,7 @@ def webhooks_for(
         return Response(status=provider.callback_status)
 
     def ring(webhook: Webhook) -> Answer:
-        deadline = time.monotonic() + settings.start_deadline_s
-        return answering.ring(provider, webhook, deadline)
+        return answering.ring(provider, webhook, time.monotonic())
 
     def after(webhook: Webhook) -> Answer:
         return answering.after(provider, webhook)

@@ -6,7 +6,9 @@ from markupsafe import Markup, escape
 
 # What XML 1.0 cannot hold, not even escaped. https://www.w3.org/TR/xml/#charsets
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# As they are, a parser would read them as blanks in an attribute.
+LAYOUT = str.maketrans({character: f"&#{ord(character)};" for character in "\t\n\r{"})
 
 
 def xml_text(value: object) -> Markup:
@@ -19,4 +21,4 @@ def xml_text(value: object) -> Markup:
     if value is None:
         raise TypeError("a template was given None: no carrier can act on the word 'None'")
     text = CONTROL.sub("", NOT_XML.sub("", str(value)))
-    return Markup(str(escape(text)).replace("{", "&#123;"))  # noqa: S704
+    return Markup(str(escape(text)).translate(LAYOUT))  # noqa: S704

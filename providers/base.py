@@ -93,6 +93,14 @@ class Call:
     id: str  # the carrier's own id; quote it to their support
     from_number: str  # E.164 "+14155550100", a SIP address, a client name; "" if withheld
     to_number: str  # the same, for the number that was called
+    direction: str = "inbound"  # or "outbound"
+    attestation: str = ""  # STIR: "A", "B", "C", "unverified"; "" if the carrier does not say
+    name: str = ""  # the caller's, as the caller's side wrote it: believe nothing in it
+
+    @property
+    def our_number(self) -> str:
+        """The side of the call that is ours."""
+        return self.from_number if self.direction == "outbound" else self.to_number
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,12 @@ class Provider(ABC):
     stream_events: ClassVar[Mapping[str, str]]  # its words for started, stopped and failed
     stream_reason_fields: ClassVar[tuple[str, ...]]  # where it says why a stream failed
     duration_field: ClassVar[str]  # its name for the seconds a call took
+    caller_name_field: ClassVar[str]  # its name for the caller's name
+    voices: ClassVar[re.Pattern[str]]  # that can read messages
+    # In characters. A carrier that drops the query of a stream's URL has a limit for each
+    # <Parameter>, its name and value together; the others have one for the whole URL.
+    longest_parameter: ClassVar[int | None] = None
+    longest_stream_url: ClassVar[int] = 2047
     callback_status: ClassVar[int]  # what it wants to hear when a callback was taken
 
     @abstractmethod
@@ -154,8 +168,25 @@ class Provider(ABC):
     def read_call(self, webhook: Webhook) -> Call:
         """Return the call, or raise BadWebhook naming the field that is missing."""
         fields = webhook.fields
-        call_id = self.read_call_id(webhook)
-        return Call(call_id, self.number(fields.first("From")), self.number(fields.first("To")))
+        name = fields.first(self.caller_name_field).strip()
+        if name.removeprefix("+") == fields.first("From").removeprefix("+"):
+            name = ""  # the number once more, for want of a name
+        return Call(
+            self.read_call_id(webhook),
+            self.number(fields.first("From")),
+            self.number(fields.first("To")),
+            "outbound" if fields.first("Direction").startswith("outbound") else "inbound",
+            self.attestation(fields),
+            name,
+        )
+
+    @abstractmethod
+    def attestation(self, fields: Fields) -> str:
+        """Return the caller's STIR attestation in one carrier-independent word, see Call."""
+
+    def voice(self, wanted: str | None) -> str | None:
+        """Return the voice that reads messages: the one wanted, if this carrier has it."""
+        return wanted if wanted and self.voices.fullmatch(wanted) else None
 
     def read_call_id(self, webhook: Webhook) -> str:
         """Return the call's id, or raise BadWebhook naming the field that is missing."""

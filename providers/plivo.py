@@ -36,7 +36,11 @@ class Plivo(Provider):
     )
     stream_reason_fields = ("Error", "StatusReason")
     duration_field = "Duration"
+    caller_name_field = "CallerName"
     callback_status = 200
+    voices = re.compile(r"(?i:man|woman)|Polly\.[A-Za-z0-9-]+")
+    # https://www.plivo.com/docs/voice/xml/audio-streaming: less than 2048
+    longest_stream_url = 2047
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self._tokens = listed(self.secret_variable, secrets.get(self.secret_variable, ""))
@@ -50,6 +54,11 @@ class Plivo(Provider):
             raise WebhookRejected(f"headers {' and '.join(SIGNATURE_HEADERS)} are missing or empty")
         signed = f"{signed_url(webhook)}.{nonce}"
         return matching(given, [(token, sign(token.value, signed)) for token in self._tokens]).label
+
+    def attestation(self, fields: Fields) -> str:
+        """https://www.plivo.com/docs/voice/concepts/stir-shaken: "Verified" is attestation A."""
+        word = fields.first("STIRVerification")
+        return {"Verified": "A", "Not Verified": "unverified"}.get(word, "")
 
     def number(self, value: str) -> str:
         """Plivo writes E.164 without its plus sign: 14155550100."""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -11,6 +12,7 @@ from nacl.signing import VerifyKey
 from providers.base import (
     BadSecret,
     BadWebhook,
+    Fields,
     Provider,
     Webhook,
     WebhookRejected,
@@ -43,7 +45,10 @@ class Telnyx(Provider):
     )
     stream_reason_fields = ("StreamError",)
     duration_field = "CallDuration"
+    caller_name_field = "CallerId"
     callback_status = 200
+    voices = re.compile(r"man|woman|alice|(Polly|ElevenLabs|Azure|Telnyx)\.[A-Za-z0-9._-]+")
+    longest_stream_url = 2000  # of a <Stream> it says nothing; of URLs elsewhere, this
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         variable = self.secret_variable
@@ -74,6 +79,13 @@ class Telnyx(Provider):
             if signed_with(key, signed, signature):
                 return label
         raise WebhookRejected("signature does not match")
+
+    def attestation(self, fields: Fields) -> str:
+        """https://developers.telnyx.com/api-reference/callbacks/texml-call-initiated."""
+        letter, valid = fields.first("ShakenStirAttestation"), fields.first("ShakenStirValidated")
+        if letter in ("A", "B", "C") and valid.lower() == "true":
+            return letter
+        return "unverified" if letter or valid else ""
 
     def refuse_callback(self, webhook: Webhook) -> None:
         """The signature does not cover the URL: a captured callback could be sent to /voice."""

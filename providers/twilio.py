@@ -16,7 +16,7 @@ from twilio.request_validator import (
     remove_port,
 )
 
-from providers.base import BadSecret, Provider, StreamEvent, Webhook, WebhookRejected
+from providers.base import BadSecret, Fields, Provider, StreamEvent, Webhook, WebhookRejected
 from providers.signing import Secret, listed, matching, owned, required_header
 
 ACCOUNT_SID = re.compile("AC[0-9a-fA-F]{32}")
@@ -36,7 +36,10 @@ class Twilio(Provider):
     )
     stream_reason_fields = ("StreamError",)
     duration_field = "CallDuration"  # Duration is in minutes
+    caller_name_field = "CallerName"
     callback_status = 204
+    voices = re.compile(r"man|woman|alice|(Polly|Google)\.[A-Za-z0-9-]+")
+    longest_parameter = 499  # https://www.twilio.com/docs/voice/twiml/stream#custom-parameters
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         any_account, accounts, shared = self.secret_variables()
@@ -93,6 +96,12 @@ class Twilio(Provider):
         if not secrets:
             raise WebhookRejected(where)
         return secrets
+
+    def attestation(self, fields: Fields) -> str:
+        """https://www.twilio.com/docs/voice/trusted-calling-with-shakenstir."""
+        word = fields.first("StirVerstat")
+        passed = re.match(r"TN-Validation-Passed-([ABC])\b", word)
+        return passed[1] if passed else "unverified" if word else ""
 
     def read_stream_event(self, webhook: Webhook) -> StreamEvent:
         """Take error 31921 for the end it is: the bot closed the socket, as it does to hang up."""

@@ -36,7 +36,8 @@ Exit codes:
   1  a call failed
   2  a wrong option
   3  no call failed, but some were cut short on purpose and met as they should be
-     (--bad-signature refused with 403, --hangup-early, --refuse-socket with words afterwards)
+     (--bad-signature refused with 403, --hangup-early, --refuse-socket with words afterwards,
+     a line that turns callers away)
 """
 
 

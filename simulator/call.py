@@ -72,6 +72,7 @@ class Line:
         self._report = report
         self._words: list[str] = []  # what robot voices said, and who was dialled
         self._trouble = ""  # why there was no conversation
+        self._turned_away = ""  # the reason for which the call was never answered
         self._started = time.monotonic()
 
     def run(self) -> None:
@@ -139,8 +140,10 @@ class Line:
                         return action
                 case Redirect():
                     return step
-                case Hangup():
-                    self._report.note("the carrier hangs up, as the document says")
+                case Hangup(reason):
+                    how = f"turns the caller away ({reason})" if reason else "hangs up"
+                    self._report.note(f"the carrier {how}, as the document says")
+                    self._turned_away = reason
                     raise CallEnded
         return None
 
@@ -230,6 +233,8 @@ class Line:
             self._report.end(ANSWERED)
         elif self._script.hangup_early and self._report.documents:
             self._report.end(CUT_SHORT, "hung up early, as asked for; its token expires unused")
+        elif self._turned_away:
+            self._report.end(CUT_SHORT, f"turned away ({self._turned_away}), as the line says")
         elif self._script.refuse_socket and self._words:
             self._report.end(CUT_SHORT, f"{self._trouble}; {heard}")
         else:

@@ -54,7 +54,9 @@ class Connect:
 
 @dataclass(frozen=True)
 class Hangup:
-    """The call ends."""
+    """The call ends; with a reason, before it was answered."""
+
+    reason: str = ""
 
 
 Step = Say | Wait | Dial | Redirect | Connect | Hangup
@@ -109,8 +111,10 @@ def read_step(carrier: Carrier, element: ElementTree.Element) -> Step:
             return Dial(text, element.get("timeout", ""), element.get("callerId", ""))
         case "Redirect":
             return Redirect(text, element.get("method", "POST"))
-        case "Hangup" | "Reject":
-            return Hangup()
+        case "Hangup":
+            return Hangup(element.get("reason", ""))
+        case "Reject":
+            return Hangup(element.get("reason", "rejected"))
         case "Connect":
             action = element.get("action")
             then = Redirect(action, element.get("method", "POST")) if action else None

@@ -20,6 +20,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from bridge.ledger.memory import Claim, Memory, StreamSeen
 from bridge.ledger.statements import Entry
+from bridge.line import Hold, Line, Sorry
 from bridge.start import Session
 from providers import PROVIDERS
 from providers.base import Provider, Webhook
@@ -36,6 +37,8 @@ PUBLIC_URL = "https://bridge.example.com"
 SESSION = Session(
     "wss://us-west.api.pipecat.daily.co/ws/generic/my-agent.my-org", "a&b", "639f91d8"
 )
+
+LINE = Line("my-agent", "pk_test_canary", 5.0, Sorry("Sorry."), Hold("One moment.", 3))
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,13 @@ def signed(
 def environment(**changes: str) -> dict[str, str]:
     """Return settings under which every carrier is enabled."""
     secrets = {BY_NAME[name].secret_variable: FIRST_OF[name].secret for name in BY_NAME}
+    # Not those of a numbers.toml in this folder.
+    numbers = {} if "NUMBERS_FILE" in changes else {"NUMBERS": "[default]"}
     return {
         "PUBLIC_URL": PUBLIC_URL,
         "PIPECAT_AGENT": "my-agent",
         "PIPECAT_PUBLIC_KEY": "pk_test_canary",
+        **numbers,
         **secrets,
         **changes,
     }
@@ -107,10 +113,12 @@ class FakeStart:
     session: Session = SESSION
     error: Exception | None = None
     asked: list[tuple[str, str, float]] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
 
-    def start(self, agent: str, provider: str, deadline: float) -> Session:
+    def start(self, line: Line, provider: str, deadline: float) -> Session:
         """Answer as StartClient does."""
-        self.asked.append((agent, provider, deadline))
+        self.asked.append((line.agent, provider, deadline))
+        self.lines.append(line)
         if self.error:
             raise self.error
         return self.session

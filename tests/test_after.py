@@ -9,6 +9,7 @@ from syrupy.assertion import SnapshotAssertion
 from werkzeug.test import TestResponse
 
 from bridge.errors import StartFailed
+from bridge.line import Line
 from providers.base import Provider
 from tests.conftest import FIRST_OF, Bridge, FakeStart, Recording, environment, signed
 from tests.record_webhooks import RECEIVED_AT
@@ -164,11 +165,11 @@ def test_more_starts_than_places_are_held(recorded: Recording) -> None:
     inner: list[TestResponse] = []
     start = bridge.start.start
 
-    def busy(agent: str, provider: str, deadline: float) -> object:
+    def busy(line: Line, provider: str, deadline: float) -> object:
         if not inner:
             other = signed(recorded.provider, {"CallSid": "other", "CallUUID": "other"})
             inner.append(client.post(other.target, headers=other.headers, data=other.body))
-        return start(agent, provider, deadline)
+        return start(line, provider, deadline)
 
     bridge.start.start = busy  # type: ignore[method-assign,assignment]
     client = bridge.client(recorded.received_at)

@@ -140,7 +140,10 @@ def test_body_reaches_the_bot(running: Stage) -> None:
     for carrier in ("plivo", "telnyx"):
         running.simulate(carrier)
 
-        assert f"{carrier} is talking, body fields: call_id, from, provider, to" in running.logs()
+        assert (
+            f"{carrier} is talking, body fields: call_id, direction, from, provider, to"
+            in running.logs()
+        )
 
 
 @pytest.mark.parametrize("carrier", sorted(CARRIERS))

@@ -33,7 +33,7 @@ from simulator.call import Script, make_call
 from simulator.report import Report, summary
 from simulator.ringing import Ring
 from tests.bots import listening
-from tests.conftest import ROOT, Bridge, Recording, environment
+from tests.conftest import LINE, ROOT, Bridge, Recording, environment
 from tests.misbehaving import GOOD, Server, answer, drip
 from tests.running_gateway import running
 from tests.test_gateway_command import gateway_process
@@ -64,11 +64,11 @@ def test_slow_start_of_one_call_does_not_hold_up_another() -> None:
         return answer()(connection, server)
 
     with Server(when_all_are_here) as server:
-        start = StartClient(server.url, "pk", "websocket")
+        start = StartClient(server.url, "websocket")
         tokens: list[str] = []
 
         def ask() -> None:
-            tokens.append(start.start("a", "twilio", time.monotonic() + 20).token)
+            tokens.append(start.start(LINE, "twilio", time.monotonic() + 20).token)
 
         callers = [threading.Thread(target=ask) for _ in range(8)]
         for caller in callers:
@@ -85,19 +85,19 @@ def test_netrc_does_not_replace_the_key(tmp_path: Path, monkeypatch: pytest.Monk
     netrc.write_text("machine 127.0.0.1 login somebody password canary\n")
     monkeypatch.setenv("NETRC", str(netrc))
     with Server(answer()) as server:
-        StartClient(server.url, "pk_right", "websocket").start("a", "x", time.monotonic() + 5)
+        StartClient(server.url, "websocket").start(LINE, "x", time.monotonic() + 5)
 
-    assert b"Authorization: Bearer pk_right\r\n" in server.requests[0]
+    assert b"Authorization: Bearer pk_test_canary\r\n" in server.requests[0]
 
 
 def test_key_that_the_server_repeats_is_not_shown() -> None:
     """An error body may quote the key it refuses; the log does not."""
-    body = {"error": "no such key pk_canary", "code": "pk_canary"}
+    body = {"error": "no such key pk_test_canary", "code": "pk_test_canary"}
     with (
         Server(answer(401, body)) as server,
         pytest.raises(Exception, match="status 401") as caught,
     ):
-        StartClient(server.url, "pk_canary", "websocket").start("a", "x", time.monotonic() + 5)
+        StartClient(server.url, "websocket").start(LINE, "x", time.monotonic() + 5)
 
     assert "canary" not in str(caught.value)
 
@@ -106,8 +106,8 @@ def test_key_that_the_server_repeats_is_not_shown() -> None:
 def test_session_id_cannot_forge_a_log_line(given: object) -> None:
     """Only a short printable word is taken for one; the call goes through all the same."""
     with Server(answer(body=GOOD | {"sessionId": given})) as server:
-        start = StartClient(server.url, "pk", "websocket")
-        assert start.start("a", "x", time.monotonic() + 5).id is None
+        start = StartClient(server.url, "websocket")
+        assert start.start(LINE, "x", time.monotonic() + 5).id is None
 
 
 def test_one_calls_deadline_does_not_cut_anothers_connection() -> None:
@@ -118,17 +118,17 @@ def test_one_calls_deadline_does_not_cut_anothers_connection() -> None:
         return answer()(connection, server)
 
     with Server(slow) as server:
-        start = StartClient(server.url, "pk", "websocket")
+        start = StartClient(server.url, "websocket")
         answered: list[str] = []
 
         def patient() -> None:
             for _ in range(5):
-                answered.append(start.start("a", "x", time.monotonic() + 10).token)
+                answered.append(start.start(LINE, "x", time.monotonic() + 10).token)
 
         def impatient() -> None:
             for _ in range(5):
                 with pytest.raises(StartFailed):
-                    start.start("a", "x", time.monotonic() + 0.02)
+                    start.start(LINE, "x", time.monotonic() + 0.02)
 
         callers = [threading.Thread(target=run) for run in (patient, impatient) for _ in range(10)]
         for caller in callers:

@@ -47,7 +47,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.start_url == START_URL
     assert settings.start_url == "https://api.pipecat.daily.co/v1/public/{agent}/start"
     assert settings.transport == "websocket"
-    assert settings.start_deadline_s == 5.0
+    assert settings.lines.default.deadline_s == 5.0
 
 
 def test_blank_means_not_set() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,18 @@ from hypothesis import strategies as st
 
 from bridge.errors import StartFailed
 from bridge.start import Session, StartClient, read_session
+from tests.conftest import LINE
 from tests.misbehaving import GOOD, Server, answer, drip, hang_up, say_nothing
 
 
 def client(url: str, waits: list[float] | None = None) -> StartClient:
     """Return a client that notes how long it would have waited, instead of waiting."""
     noted = waits if waits is not None else []
-    return StartClient(url, "pk_canary", "websocket", sleep=noted.append)
+    return StartClient(url, "websocket", sleep=noted.append)
 
 
 def ask(start: StartClient, within_s: float = 5.0) -> Session:
-    return start.start("my-agent", "twilio", time.monotonic() + within_s)
+    return start.start(LINE, "twilio", time.monotonic() + within_s)
 
 
 def failure(url: str, within_s: float = 5.0) -> StartFailed:
@@ -35,7 +37,7 @@ def failure(url: str, within_s: float = 5.0) -> StartFailed:
     start = client(url)
     with pytest.raises(StartFailed) as caught:
         ask(start, within_s)
-    assert "pk_canary" not in str(caught.value)
+    assert "pk_test_canary" not in str(caught.value)
     return caught.value
 
 
@@ -54,7 +56,7 @@ def test_request_is_the_documented_one() -> None:
 
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/public/my-agent/start HTTP/1.1\r\n")
-    assert b"Authorization: Bearer pk_canary\r\n" in head
+    assert b"Authorization: Bearer pk_test_canary\r\n" in head
     assert b"Content-Type: application/json" in head
     assert json.loads(body) == {"transport": "websocket"}
 
@@ -62,8 +64,8 @@ def test_request_is_the_documented_one() -> None:
 def test_transport_and_agent_are_filled_in() -> None:
     """The development runner wants the carrier's name; an agent's name is encoded into the path."""
     with Server(answer()) as server:
-        start = StartClient(server.url, "pk", "{provider}")
-        start.start("a/b c", "plivo", time.monotonic() + 5)
+        start = StartClient(server.url, "{provider}")
+        start.start(replace(LINE, agent="a/b c"), "plivo", time.monotonic() + 5)
 
     assert server.requests[0].startswith(b"POST /v1/public/a%2Fb%20c/start ")
     assert json.loads(server.requests[0].partition(b"\r\n\r\n")[2]) == {"transport": "plivo"}
@@ -151,7 +153,7 @@ def test_refused_connection_is_tried_again() -> None:
             started.append(server.__enter__())
 
     try:
-        start = StartClient(f"http://127.0.0.1:{port}/{{agent}}", "pk", "websocket", sleep=wait)
+        start = StartClient(f"http://127.0.0.1:{port}/{{agent}}", "websocket", sleep=wait)
         assert ask(start).token == GOOD["token"]
     finally:
         for server in started:
@@ -403,7 +405,7 @@ def tls_server(authority: trustme.CA) -> Iterator[Server]:
 
 def test_unknown_certificate_is_refused(tls_server: Server) -> None:
     """One context for all connections still checks every certificate."""
-    start = StartClient(tls_server.url, "pk", "websocket")
+    start = StartClient(tls_server.url, "websocket")
     with pytest.raises(StartFailed, match="CERTIFICATE_VERIFY_FAILED") as caught:
         ask(start, within_s=0.5)
 

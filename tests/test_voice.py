@@ -61,7 +61,6 @@ def test_caller_data_reaches_the_bot(bridge: Bridge, any_recorded: Recording) ->
     body = parse_qs(urlsplit(stream_url(xml)).query).get("body")
     if body:
         data = loads(b64decode(body[0], validate=True))
-        assert data.pop("provider") == any_recorded.provider
         numbers = data.pop("from"), data.pop("to")
     else:
         data = {
@@ -70,6 +69,9 @@ def test_caller_data_reaches_the_bot(bridge: Bridge, any_recorded: Recording) ->
         numbers = data.pop("from_number"), data.pop("to_number")
 
     webhook = any_recorded.webhook()
+    assert data.pop("provider") == any_recorded.provider
+    assert data.pop("direction") == "inbound"
+    assert data.pop("caller_name", "") in ("", "José & Söhne <O'Brien>", "Jürgen D.")
     assert data.keys() == {"call_id"}
     assert data["call_id"] in {webhook.fields.first("CallSid"), webhook.fields.first("CallUUID")}
     assert [n.removeprefix("+") for n in numbers] == [

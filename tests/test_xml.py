@@ -1,6 +1,7 @@
 """Nothing from outside breaks or extends a document, and the SDKs would write the same."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,8 +14,10 @@ from twilio.twiml.voice_response import Connect, VoiceResponse
 
 from app import create_app
 from bridge.line import Hold, Sorry
+from bridge.settings import Settings
 from bridge.stream import CallbackUrls, Stream, stream_for
 from bridge.xml import xml_text
+from providers import PROVIDERS
 from providers.base import Call, Provider
 from tests.conftest import BY_NAME, ROOT, SESSION, FakeLedger, FakeStart, environment
 
@@ -24,7 +27,8 @@ CALL = Call("CA1", "+14155550100", "+14155550199")
 WORDS = "Sorry, we cannot take your call right now. Please try again later."
 APOLOGY = Sorry(WORDS)
 WITH_HUMAN = Sorry(WORDS, "+14155550142", "+14155550100", 20)
-EVENTS = {"stream", "sorry", "hold", "goodbye"}
+EVENTS = {"stream", "sorry", "hold", "goodbye", "reject"}
+ENABLED = {p.name: p for p in Settings.from_env(environment(), PROVIDERS).providers}
 
 anything = st.text(st.characters(), max_size=30)
 nasty = st.sampled_from(
@@ -32,17 +36,24 @@ nasty = st.sampled_from(
 )
 
 
-def render(provider: str, event: str, call: Call = CALL, sorry: Sorry = APOLOGY) -> str:
+def render(
+    provider: str,
+    event: str,
+    call: Call = CALL,
+    sorry: Sorry = APOLOGY,
+    body: Mapping[str, object] | None = None,
+) -> str:
     """Render one template as the bridge does."""
     urls = CallbackUrls("https://bridge.example.com", provider)
     with app.app_context():
         template = app.jinja_env.get_template(f"{provider}/{event}.xml")
         return template.render(
-            call=call,
-            stream=stream_for(provider, call, SESSION),
+            stream=stream_for(ENABLED[provider], call, body or {}, SESSION),
             after_url=urls.after(1_700_000_000),
             stream_status_url=urls.stream,
             sorry=sorry.to(call),
+            voice=ENABLED[provider].voice(sorry.voice),
+            reason="busy",
             hold=Hold("One moment please.", 3),
             wait_s=5,
             voice_url=urls.voice(1),
@@ -73,7 +84,7 @@ def test_text_from_outside_cannot_extend_the_document(id: str, caller: str, call
 @given(anything | nasty)
 def test_text_reads_back_without_its_control_characters(text: str) -> None:
     """A parser finds what was put in, braces and quotes included, less what XML cannot hold."""
-    readable = re.sub("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "", text)
+    readable = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "", text)
     element = ElementTree.fromstring(f'<a b="{xml_text(text)}">{xml_text(text)}</a>')
 
     assert (element.get("b"), element.text or "") == (readable, readable)
@@ -85,7 +96,7 @@ def test_none_and_undefined_are_errors() -> None:
         for source in ("{{ missing }}", "{{ nothing }}", "{{ stream.urll }}"):
             template = app.jinja_env.from_string(source)
             with pytest.raises((jinja2.UndefinedError, TypeError)):
-                template.render(nothing=None, stream=Stream(SESSION, {}))
+                template.render(nothing=None, stream=Stream("wss://a", {}))
 
 
 def test_twilio_sdk_writes_the_same() -> None:
@@ -98,9 +109,14 @@ def test_twilio_sdk_writes_the_same() -> None:
         status_callback="https://bridge.example.com/twilio/stream",
         status_callback_method="POST",
     )
-    stream.parameter(name="from_number", value=CALL.from_number)
-    stream.parameter(name="to_number", value=CALL.to_number)
-    stream.parameter(name="call_id", value=CALL.id)
+    for name, value in (
+        ("call_id", CALL.id),
+        ("provider", "twilio"),
+        ("from_number", CALL.from_number),
+        ("to_number", CALL.to_number),
+        ("direction", "inbound"),
+    ):
+        stream.parameter(name=name, value=value)
     built = {event: VoiceResponse() for event in EVENTS}
     built["stream"].append(connect)
     built["sorry"].say(WORDS)
@@ -110,6 +126,7 @@ def test_twilio_sdk_writes_the_same() -> None:
     built["hold"].pause(length=5)
     built["hold"].redirect("https://bridge.example.com/twilio/voice?held=1", method="POST")
     built["goodbye"].hangup()
+    built["reject"].reject(reason="busy")
 
     for event in EVENTS:
         ours = render("twilio", event, sorry=WITH_HUMAN)
@@ -142,6 +159,7 @@ def test_plivo_sdk_writes_the_same() -> None:
     again = "https://bridge.example.com/plivo/voice?held=1"
     built["hold"].add(plivoxml.RedirectElement(again, method="POST"))
     built["goodbye"].add(plivoxml.HangupElement())
+    built["reject"].add(plivoxml.HangupElement(reason="busy"))
 
     assert url == url.strip()
     for event in EVENTS:

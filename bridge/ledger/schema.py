@@ -37,7 +37,7 @@ calls = Table(
     Column("stream_ended_at", Double),
     Column("stream_failed", Text),  # why, if it did
     Column("ended_at", Double),
-    Column("outcome", String(40)),  # "stream", "hold", "sorry", "goodbye"
+    Column("outcome", String(40)),  # "stream", "hold", "sorry", "goodbye", "reject"
     Column("reason", Text),
     Column("final_status", String(40)),  # the carrier's own word
     Column("duration_s", Integer),
