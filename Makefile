@@ -5,7 +5,7 @@ ENV_FILE ?= .env
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run check format snapshots
+.PHONY: help demo test run check format snapshots pins
 
 help:
 	@echo "make demo       one call per carrier through the whole path, on this machine"
@@ -14,6 +14,7 @@ help:
 	@echo "make check      format, lint, types and tests: what CI runs"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make snapshots  approve the XML as it is now; read the diff before you commit it"
+	@echo "make pins       constraints.txt and docs/dependencies.md anew, from what is installed"
 
 demo: $(VENV)/runtime
 	$(BIN)/python demo.py
@@ -40,7 +41,10 @@ format: $(VENV)/dev
 snapshots: $(VENV)/dev
 	$(BIN)/python -m pytest -n 0 --snapshot-update
 
-$(VENV)/runtime: requirements.txt
+pins: $(VENV)/dev
+	$(BIN)/python -m tests.pins
+
+$(VENV)/runtime: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "setting up $(VENV), once"

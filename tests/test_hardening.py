@@ -484,7 +484,7 @@ def test_every_requirement_is_pinned() -> None:
     for name in ("requirements.txt", "requirements-dev.txt"):
         for line in (ROOT / name).read_text().splitlines():
             wanted = line.partition("#")[0].strip()
-            assert not wanted or wanted.startswith("-r ") or PINNED.match(wanted), line
+            assert not wanted or wanted.startswith(("-r ", "-c ")) or PINNED.match(wanted), line
 
 
 def test_warnings_are_errors(pytestconfig: pytest.Config) -> None:
