@@ -22,6 +22,11 @@ keepalive = 100
 graceful_timeout = 25
 timeout = 60
 
+# Each worker touches a file to say that it lives; on a slow disk that touch can block it.
+# https://gunicorn.org/reference/settings/#worker_tmp_dir
+MEMORY = "/dev/shm"
+worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
+
 # Carriers put numbers into the query of a GET: %(U)s is the path without it.
 access_log_format = "%(m)s %(U)s %(s)s %(M)sms"
 
