@@ -21,9 +21,11 @@ import providers
 from bridge import health, logs, voice
 from bridge.answering import Answering
 from bridge.callbacks import Callbacks
-from bridge.counts import Counts
 from bridge.ledger import commands, database
 from bridge.ledger.ledger import Ledger
+from bridge.metrics import Metrics
+from bridge.redaction import Redaction
+from bridge.sessions import Sessions
 from bridge.settings import Settings
 from bridge.start import StartClient
 from bridge.xml import xml_text
@@ -40,16 +42,17 @@ def create_app(
     clock: Callable[[], float] = time.time,
 ) -> Flask:
     """Build the bridge, or raise ConfigError. Tests pass what would reach out of the process."""
-    logs.to_stdout()
     settings = Settings.from_env(env, providers.PROVIDERS)
+    logs.to_stdout(settings.log_format, Redaction(settings.secrets, settings.log_numbers))
+    metrics = Metrics()
     start = start or StartClient(settings.start_url, settings.transport)
-    ledger = ledger or open_ledger(settings, clock)
-    callbacks = Callbacks(ledger)
-    answering = Answering(settings, start, ledger, callbacks)
-    counts = Counts()
+    ledger = ledger or open_ledger(settings, clock, metrics)
+    sessions = Sessions(settings, start, metrics, clock)
+    callbacks = Callbacks(ledger, metrics)
+    answering = Answering(settings, sessions, ledger, callbacks, metrics)
 
     app = Flask(__name__, static_folder=None)
-    app.extensions["counts"] = counts
+    app.extensions["metrics"] = metrics
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_WEBHOOK_BYTES
     app.jinja_options = {
         "undefined": StrictUndefined,
@@ -61,9 +64,11 @@ def create_app(
 
     for provider in settings.providers:
         app.register_blueprint(
-            voice.webhooks_for(provider, answering, callbacks, settings, counts, clock)
+            voice.webhooks_for(provider, answering, callbacks, settings, metrics, clock)
         )
-    app.register_blueprint(health.routes)
+    app.register_blueprint(
+        health.routes_for(settings.operator_token, sessions, ledger, metrics, clock)
+    )
     commands.register(app, settings.ledger_url)
     announce(settings)
     return app
@@ -89,15 +94,17 @@ def announce(settings: Settings) -> None:
         )
 
 
-def prepare(env: Mapping[str, str] = os.environ) -> None:
+def prepare(env: Mapping[str, str] = os.environ) -> Settings:
     """Before anything listens: check the settings, or raise ConfigError; create the ledger."""
-    database.prepare(Settings.from_env(env, providers.PROVIDERS).ledger_url)
+    settings = Settings.from_env(env, providers.PROVIDERS)
+    database.prepare(settings.ledger_url)
+    return settings
 
 
-def open_ledger(settings: Settings, clock: Callable[[], float]) -> Ledger:
+def open_ledger(settings: Settings, clock: Callable[[], float], metrics: Metrics) -> Ledger:
     """Return the ledger; what waits to be written is written when the process ends."""
     database.prepare(settings.ledger_url)
-    ledger = Ledger(settings.ledger_url, settings.ledger_days, clock)
+    ledger = Ledger(settings.ledger_url, settings.ledger_days, clock, metrics.ledger_failed)
     atexit.register(ledger.close)
     return ledger
 

@@ -1,11 +1,20 @@
 """How the Procfile runs the bridge. WEB_CONCURRENCY and PORT come from the platform."""
 
+import atexit
 import logging
 import os
+import signal
 import socket
 import struct
 import sys
+import tempfile
+from shutil import rmtree
 from typing import Any
+
+from gunicorn import glogging
+
+from bridge import logs
+from bridge.redaction import Redaction
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 
@@ -27,6 +36,21 @@ timeout = 60
 MEMORY = "/dev/shm"
 worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
 
+# Every process counts into a file of its own here, and any of them can tell the sum: it has to be
+# there, and empty, before prometheus-client is imported. A folder of the user's stays the user's.
+# https://prometheus.github.io/client_python/multiprocess/
+COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+if COUNTS not in os.environ:
+    os.environ[COUNTS] = tempfile.mkdtemp(prefix="bridge-metrics-", dir=worker_tmp_dir)
+    master = os.getpid()
+
+    @atexit.register
+    def take_counts_away() -> None:
+        """Leave nothing behind; a worker that ends leaves it to the master."""
+        if os.getpid() == master:
+            rmtree(os.environ[COUNTS], ignore_errors=True)
+
+
 # Carriers put numbers into the query of a GET: %(U)s is the path without it.
 access_log_format = "%(m)s %(U)s %(s)s %(M)sms"
 
@@ -41,6 +65,27 @@ control_socket_disable = True
 SLOWEST_CLIENT_S = 3
 
 
+class Logger(glogging.Logger):
+    """gunicorn's own lines, its access log included, look like ours and obey the same rules."""
+
+    def setup(self, cfg: Any) -> None:
+        """Write to standard output; known secrets are hidden as soon as they are known."""
+        super().setup(cfg)
+        self.hide(Redaction())
+
+    def hide(self, redaction: Redaction) -> None:
+        """Let every line go through a redaction."""
+        kind = os.environ.get("LOG_FORMAT", "").strip() or "auto"
+        for log in (self.error_log, self.access_log):
+            for handler in log.handlers:
+                if getattr(handler, "stream", None) is sys.stderr:
+                    handler.setStream(sys.stdout)
+                handler.setFormatter(logs.formatter(sys.stdout, kind, redaction))
+
+
+logger_class = Logger
+
+
 def when_ready(server: Any) -> None:
     """Give every connection that is accepted from now on a limit for each read."""
     limit = struct.pack("ll", SLOWEST_CLIENT_S, 0)
@@ -50,8 +95,25 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Keep slow clients out of the log of a worker too."""
+    """Keep slow clients out of the log of a worker too, and let /ready know when it stops."""
+    from bridge import health
+
     worker.log.error_log.addFilter(without_slow_clients)
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def stopping(number: int, frame: Any) -> None:
+        health.stopping.set()
+        stop(number, frame)
+
+    signal.signal(signal.SIGTERM, stopping)
+
+
+def child_exit(_: Any, worker: Any) -> None:
+    """Let the counts of a worker that has died stand, without what is true of the living only."""
+    from prometheus_client import multiprocess
+
+    if os.environ.get(COUNTS):
+        multiprocess.mark_process_dead(worker.pid)
 
 
 def without_slow_clients(record: logging.LogRecord) -> bool:
@@ -59,12 +121,13 @@ def without_slow_clients(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
 
 
-def on_starting(_: Any) -> None:
+def on_starting(server: Any) -> None:
     """Check the settings before anything listens: one message instead of a traceback a worker."""
     from app import prepare
     from bridge.errors import ConfigError
 
     try:
-        prepare()
+        settings = prepare()
     except ConfigError as error:
         sys.exit(str(error))
+    server.log.hide(Redaction(settings.secrets, settings.log_numbers))

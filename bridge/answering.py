@@ -5,10 +5,8 @@ after  the stream is over, or never came about: a goodbye or an apology
 """
 
 import logging
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bridge.callbacks import Callbacks
@@ -16,9 +14,10 @@ from bridge.errors import StartFailed
 from bridge.ledger.ledger import Ledger
 from bridge.ledger.memory import Claim
 from bridge.line import Line
+from bridge.logs import tell
+from bridge.metrics import Metrics
+from bridge.sessions import Sessions
 from bridge.settings import Settings
-from bridge.socket_url import socket_url
-from bridge.start import Session, StartClient
 from bridge.stream import CallbackUrls, stream_for
 from providers.base import Call, Provider, Webhook, whole
 
@@ -42,20 +41,26 @@ class Answering:
     """Decides what a carrier is told. Webhooks come in verified."""
 
     def __init__(
-        self, settings: Settings, start: StartClient, ledger: Ledger, callbacks: Callbacks
+        self,
+        settings: Settings,
+        sessions: Sessions,
+        ledger: Ledger,
+        callbacks: Callbacks,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._lines = settings.lines
-        self._start = start
+        self._sessions = sessions
         self._ledger = ledger
         self._callbacks = callbacks
-        self._places = threading.BoundedSemaphore(settings.max_starts)
+        self._metrics = metrics
 
     def ring(self, provider: Provider, webhook: Webhook, rang: float) -> Answer:
         """Answer a ringing phone. rang: monotonic seconds when it did. May raise BadWebhook."""
         provider.refuse_callback(webhook)
         call, now = provider.read_call(webhook), webhook.received_at
         line = self._lines.of(call)
+        tell(line=call.our_number, agent=line.agent)
         # Telnyx signs no query: what stands there is not believed beyond what we hand out.
         held = min(whole(webhook.query.first("held")), line.hold.attempts)
         claim = self._ledger.claim(
@@ -66,23 +71,15 @@ class Answering:
             return self._reject(provider, call, line)
         if is_replay(claim, now):
             return self._turn_away(provider, call.id, claim)
-        started = time.monotonic()
         try:
-            session = self._session(line, provider, rang + line.deadline_s)
+            session = self._sessions.open(line, provider.name, rang + line.deadline_s)
             stream = stream_for(provider, call, line.body, session)
         except StartFailed as failure:
             return self._without_session(provider, call, line, held, failure)
         sent_at = now + time.monotonic() - rang
-        log.info(
-            "%s call %s -> session %s of agent %s, %s",
-            provider.name,
-            call.id,
-            session.id or "(no id)",
-            line.agent,
-            f"/start took {(time.monotonic() - started) * 1000:.0f} ms"
-            if session.token
-            else "no token asked for",
-        )
+        what = "%s call %s -> session %s of agent %s"
+        log.info(what, provider.name, call.id, session.id or "(no id)", line.agent)
+        self._metrics.stream(provider.name, "ordered")
         if stream.left_out:
             names = ", ".join(stream.left_out)
             log.warning("%s call %s: no room to tell the bot %s", provider.name, call.id, names)
@@ -191,27 +188,6 @@ class Answering:
         log.warning("%s call %s gets goodbye.xml: %s", provider.name, call_id, reason)
         self._ledger.note(provider.name, call_id, "replay", reason)
         return Answer("goodbye")
-
-    def _session(self, line: Line, provider: Provider, deadline: float) -> Session:
-        """Return a session of the line's agent, or raise StartFailed."""
-        if not line.agent:
-            raise StartFailed("refused", "no line has this number, and [default] has no agent")
-        if line.websocket_auth == "none":
-            pattern = self._settings.socket_url
-            url = socket_url(pattern, line.region, line.agent, line.organization)
-            return Session(url, token="")
-        with self._place():
-            return self._start.start(line, provider.name, deadline)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Take one of this process's places for a start, or raise StartFailed."""
-        if not self._places.acquire(blocking=False):
-            raise StartFailed("at_capacity", f"MAX_STARTS {self._settings.max_starts} are running")
-        try:
-            yield
-        finally:
-            self._places.release()
 
 
 def is_replay(claim: Claim, now: float) -> bool:

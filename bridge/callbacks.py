@@ -10,6 +10,7 @@ import time
 from bridge.ledger.ledger import Ledger
 from bridge.ledger.memory import StreamSeen
 from bridge.ledger.statements import Entry
+from bridge.metrics import Metrics
 from providers.base import Provider, StreamEvent, Webhook
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,9 @@ SETTLE_S = 0.3  # what a callback that is still under way may be late
 class Callbacks:
     """Notes what carriers report. Webhooks come in verified."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
         self._ledger = ledger
+        self._metrics = metrics
 
     def stream(self, provider: Provider, webhook: Webhook) -> None:
         """Note what happened to a stream."""
@@ -30,7 +32,8 @@ class Callbacks:
     def status(self, provider: Provider, webhook: Webhook) -> None:
         """Note what became of a call."""
         status = provider.read_status(webhook)
-        log.info("%s call %s: %s", provider.name, status.call_id, status.status)
+        what, fields = "%s call %s: %s", {"stage": "status", "event": status.status}
+        log.info(what, provider.name, status.call_id, status.status, extra=fields)
         columns: dict[str, object] = {
             "final_status": status.status,
             "status_sequence": status.sequence,
@@ -44,7 +47,9 @@ class Callbacks:
     def note_stream(self, provider: Provider, event: StreamEvent, at: float) -> None:
         """Note an event of a stream, wherever it was read. at: Unix seconds."""
         why = f": {event.detail}" if event.detail else ""
-        log.info("%s call %s: stream %s%s", provider.name, event.call_id, event.kind, why)
+        what, fields = "%s call %s: stream %s%s", {"stage": "stream", "event": event.kind}
+        log.info(what, provider.name, event.call_id, event.kind, why, extra=fields)
+        self._metrics.stream(provider.name, event.kind)
         failed = (event.detail or "no reason given") if event.kind == "failed" else None
         columns: dict[str, object] = {}
         if event.kind in ("started", "stopped"):
@@ -53,8 +58,8 @@ class Callbacks:
             columns["stream_ended_at"] = at
         if failed:
             columns["stream_failed"] = failed
-        what = f"stream {event.kind}"
-        entry = Entry(provider.name, event.call_id, at, what, event.detail, columns)
+        step = f"stream {event.kind}"
+        entry = Entry(provider.name, event.call_id, at, step, event.detail, columns)
         seen = StreamSeen(
             started="stream_started_at" in columns,
             failed=failed,

@@ -20,6 +20,9 @@ SOCKET_URL = "wss://{region}.api.pipecat.daily.co/ws/generic/{agent}.{organizati
 REGION = "us-west"  # Pipecat Cloud's default
 SORRY = "Sorry, we cannot take your call right now. Please try again later."
 HOLD = "All our lines are busy. Please hold the line."
+LOG_FORMATS = checks.one_of("auto", "json", "plain")
+LOG_NUMBERS = checks.one_of("masked", "full")
+SHORTEST_OPERATOR_TOKEN = 16  # characters
 
 Checked = TypeVar("Checked")
 
@@ -197,6 +200,33 @@ def read_ledger_url(env: Mapping[str, str], faults: list[str]) -> URL:
     except BadDatabaseUrl as error:
         faults.append(f"DATABASE_URL {error}")
         return read_url(LEDGER_URL)
+
+
+def read_operator_token(env: Mapping[str, str], faults: list[str]) -> str:
+    """Return the token that opens /metrics; a short one would be guessed."""
+    value = env.get("OPERATOR_TOKEN", "").strip()
+    if value and len(value) < SHORTEST_OPERATOR_TOKEN:
+        faults.append(
+            f"OPERATOR_TOKEN has {len(value)} characters: give {SHORTEST_OPERATOR_TOKEN} or more, "
+            "for example from `openssl rand -hex 16`"
+        )
+    return value
+
+
+def secrets_of(
+    env: Mapping[str, str], lines: Lines, providers: tuple[Provider, ...]
+) -> frozenset[str]:
+    """Return everything that no log line may show."""
+    variables = [name for carrier in providers for name in carrier.secret_variables()]
+    written = [part.strip() for name in variables for part in env.get(name, "").split(",")]
+    owned = [part.partition("=")[2] for part in written]
+    keys = [line.public_key for line in lines]
+    password = read_ledger_url(env, []).password or ""
+    return frozenset(
+        filter(
+            None, [*written, *owned, *keys, str(password), env.get("OPERATOR_TOKEN", "").strip()]
+        )
+    )
 
 
 def split_http_url(value: str) -> SplitResult | None:

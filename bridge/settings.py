@@ -1,7 +1,7 @@
 """Everything the environment decides, read once, when the app starts."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import URL
 
@@ -24,6 +24,10 @@ class Settings:
     lines: Lines
     ledger_url: URL = field(repr=False)
     ledger_days: int  # rows older than this go
+    log_format: str  # "auto": plain on a terminal, else JSON; or "json", "plain"
+    log_numbers: str  # "masked" or "full"
+    operator_token: str = field(repr=False)  # for /metrics and the details of /ready; "" for none
+    secrets: frozenset[str] = field(repr=False, compare=False)  # what no log line may show
     providers: tuple[Provider, ...] = field(repr=False, compare=False)  # those with a secret
 
     @classmethod
@@ -40,9 +44,13 @@ class Settings:
             lines=read_numbers(env, read.read_line(env, faults), enabled, faults),
             ledger_url=read.read_ledger_url(env, faults),
             ledger_days=read.read_whole(env, "LEDGER_DAYS", 30, 3650, faults),
+            log_format=read.read_checked(env, "LOG_FORMAT", "auto", read.LOG_FORMATS, faults),
+            log_numbers=read.read_checked(env, "LOG_NUMBERS", "masked", read.LOG_NUMBERS, faults),
+            operator_token=read.read_operator_token(env, faults),
+            secrets=frozenset(),
             providers=enabled,
         )
         read.check_lines(settings.lines, settings.socket_url, faults)
         if faults:
             raise ConfigError(faults)
-        return settings
+        return replace(settings, secrets=read.secrets_of(env, settings.lines, enabled))

@@ -42,6 +42,7 @@ class Session:
     # Opens ws_url once, within 300 s; never log it. "": the agent asks for none.
     token: str = field(repr=False)
     id: str | None = None  # joins our log lines with theirs; the development runner sends none
+    attempts: int = field(default=1, compare=False)  # requests that it took
 
 
 class StartClient:
@@ -134,7 +135,7 @@ def read_session(body: bytes, attempts: int) -> Session:
     except UnusableSocketUrl as error:
         raise garbage(f"'wsUrl' {error}") from error
     known = isinstance(session_id, str) and SESSION_ID.fullmatch(session_id)
-    return Session(ws_url, token, session_id if known else None)
+    return Session(ws_url, token, session_id if known else None, attempts)
 
 
 def failed_by_status(answer: HttpAnswer, attempts: int, public_key: str) -> StartFailed:

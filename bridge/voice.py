@@ -4,12 +4,14 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 from flask import Blueprint, Response, abort, render_template, request
 
 from bridge.answering import Answer, Answering
 from bridge.callbacks import Callbacks
-from bridge.counts import Counts
+from bridge.logs import story, tell
+from bridge.metrics import Metrics
 from bridge.settings import Settings
 from providers.base import BadWebhook, Provider, Webhook, WebhookRejected
 
@@ -21,47 +23,77 @@ def webhooks_for(
     answering: Answering,
     callbacks: Callbacks,
     settings: Settings,
-    counts: Counts,
+    metrics: Metrics,
     clock: Callable[[], float],
 ) -> Blueprint:
     """Return the routes of one carrier. `clock` tells Unix seconds."""
     routes = Blueprint(provider.name, __name__, url_prefix=f"/{provider.name}")
 
-    def route(path: str, view: Callable[[Webhook], Response]) -> None:
+    def count(route: str, outcome: str, reason: str = "") -> None:
+        metrics.webhooks.labels(provider.name, route, outcome, reason).inc()
+
+    def route(path: str, view: Callable[[str, Webhook], Response]) -> None:
+        name = path.strip("/")
+
         def receive() -> Response:
             if request.method not in provider.methods:
                 abort(405)  # Flask adds HEAD wherever there is GET; no carrier signs one
-            webhook = read_webhook(settings.public_url, clock())
-            return view(webhook) if verified(provider, webhook, counts) else Response(status=403)
+            with story(provider=provider.name, stage="webhook"):
+                webhook = read_webhook(settings.public_url, clock())
+                try:
+                    secret = verify(provider, webhook)
+                except WebhookRejected as rejection:
+                    count(name, "refused", rejection.reason)
+                    return Response(status=403)
+                metrics.secrets_used.labels(provider.name, secret).inc()
+                return view(name, webhook)
 
         routes.add_url_rule(
             path,
-            endpoint=path.strip("/"),
+            endpoint=name,
             view_func=receive,
             methods=provider.methods,
             provide_automatic_options=False,
         )
 
-    def document(decide: Callable[[Webhook], Answer], webhook: Webhook) -> Response:
+    def document(decide: Callable[[Webhook], Answer], name: str, webhook: Webhook) -> Response:
         # A person is waiting behind the request: whatever breaks, they hear something.
+        started = time.monotonic()
         try:
-            return to_response(provider, decide(webhook))
+            answer = decide(webhook)
+            response = to_response(provider, answer)
         except BadWebhook as error:
             log.error("%s webhook is not a call: %s", provider.name, error)
+            answer = answering.sorry(provider)
+            response = to_response(provider, answer)
         except Exception:
-            counts.add("unexpected")
+            metrics.unexpected_errors.labels(provider.name).inc()
             log.exception("%s webhook %s failed", provider.name, claimed_call(provider, webhook))
-            return to_response(provider, answering.surprised(provider, webhook))
-        return to_response(provider, answering.sorry(provider))
+            answer = answering.surprised(provider, webhook)
+            response = to_response(provider, answer)
+        took_s = time.monotonic() - started
+        count(name, answer.event)
+        metrics.answer_seconds.labels(provider.name, name).observe(took_s)
+        what = "%s call %s is answered with %s.xml after %.0f ms"
+        call = claimed_call(provider, webhook)
+        fields = {"stage": "answer", "event": answer.event, "ms": round(took_s * 1000, 1)}
+        log.info(what, provider.name, call, answer.event, took_s * 1000, extra=fields)
+        return response
 
-    def callback(note: Callable[[Provider, Webhook], None], webhook: Webhook) -> Response:
+    def callback(
+        note: Callable[[Provider, Webhook], None], name: str, webhook: Webhook
+    ) -> Response:
+        outcome = "noted"
         try:
             note(provider, webhook)
         except BadWebhook as error:
+            outcome = "unreadable"
             log.error("%s callback names no call: %s", provider.name, error)
         except Exception:
-            counts.add("unexpected")
+            outcome = "failed"
+            metrics.unexpected_errors.labels(provider.name).inc()
             log.exception("%s callback %s failed", provider.name, claimed_call(provider, webhook))
+        count(name, outcome)
         return Response(status=provider.callback_status)
 
     def ring(webhook: Webhook) -> Answer:
@@ -70,10 +102,10 @@ def webhooks_for(
     def after(webhook: Webhook) -> Answer:
         return answering.after(provider, webhook)
 
-    route("/voice", lambda webhook: document(ring, webhook))
-    route("/after", lambda webhook: document(after, webhook))
-    route("/stream", lambda webhook: callback(callbacks.stream, webhook))
-    route("/status", lambda webhook: callback(callbacks.status, webhook))
+    route("/voice", partial(document, ring))
+    route("/after", partial(document, after))
+    route("/stream", partial(callback, callbacks.stream))
+    route("/status", partial(callback, callbacks.status))
     return routes
 
 
@@ -105,29 +137,33 @@ def raw_target() -> str:
     return path.removeprefix(request.script_root)
 
 
-def verified(provider: Provider, webhook: Webhook, counts: Counts) -> bool:
-    """Say whether the carrier signed this; the log says with which secret, or why not."""
+def verify(provider: Provider, webhook: Webhook) -> str:
+    """Return which secret the carrier signed with, or raise WebhookRejected; the log says why."""
     try:
         secret = provider.verify(webhook)
-        counts.add(f"signed with {secret}")
-        call = claimed_call(provider, webhook)
-        log.info("%s webhook of call %s is signed with %s", provider.name, call, secret)
-        return True
-    except WebhookRejected as rejection:
-        reason = str(rejection)
-    except Exception:
+    except WebhookRejected as error:
+        rejection = error
+    except Exception as error:
         log.exception("%s signature could not be checked", provider.name)
-        reason = "signature could not be checked"
+        rejection = WebhookRejected("signature could not be checked", "unchecked")
+        rejection.__cause__ = error
+    else:
+        call = claimed_call(provider, webhook)
+        tell(call_id=webhook.fields.first(provider.call_id_field))
+        what = "%s webhook of call %s is signed with %s"
+        log.info(what, provider.name, call, secret, extra={"secret": secret})
+        return secret
     log.warning(
         "%s webhook refused: %s; checked %s %s with %s; it claims to be call %s",
         provider.name,
-        reason,
+        rejection,
         webhook.method,
         without_values(webhook.url),
         " and ".join(provider.secret_variables()),
         claimed_call(provider, webhook),
+        extra={"kind": rejection.reason},
     )
-    return False
+    raise rejection
 
 
 def claimed_call(provider: Provider, webhook: Webhook) -> str:

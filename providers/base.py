@@ -30,7 +30,15 @@ class BadSecret(ProviderError):
 
 
 class WebhookRejected(ProviderError):
-    """The carrier did not sign this request. The message is for the log only."""
+    """The carrier did not sign this request. The message is for the log only.
+
+    reason: "signature", "header" (missing, empty or malformed), "timestamp" (a replay, or a wrong
+    clock), "secret" (none that this sender may use), "unchecked". One word, to be counted.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class BadWebhook(ProviderError):

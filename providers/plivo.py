@@ -51,7 +51,8 @@ class Plivo(Provider):
         listed = ",".join(webhook.headers.get(name.lower(), "") for name in SIGNATURE_HEADERS)
         given = [signature.strip() for signature in listed.split(",") if signature.strip()]
         if not given:
-            raise WebhookRejected(f"headers {' and '.join(SIGNATURE_HEADERS)} are missing or empty")
+            what = f"headers {' and '.join(SIGNATURE_HEADERS)} are missing or empty"
+            raise WebhookRejected(what, "header")
         signed = f"{signed_url(webhook)}.{nonce}"
         return matching(given, [(token, sign(token.value, signed)) for token in self._tokens]).label
 

@@ -63,7 +63,7 @@ def matching(given: Iterable[str], expected: Iterable[tuple[Secret, str]]) -> Se
         if hmac.compare_digest(one, signature.encode())
     ]
     if not found:
-        raise WebhookRejected("signature does not match")
+        raise WebhookRejected("signature does not match", "signature")
     return found[0]
 
 
@@ -71,5 +71,6 @@ def required_header(webhook: Webhook, name: str) -> str:
     """Return a header's value, or raise WebhookRejected saying that it is missing or empty."""
     value = webhook.headers.get(name.lower())
     if not value:
-        raise WebhookRejected(f"header {name} is {'missing' if value is None else 'empty'}")
+        what = "missing" if value is None else "empty"
+        raise WebhookRejected(f"header {name} is {what}", "header")
     return value

@@ -60,25 +60,27 @@ class Telnyx(Provider):
         timestamp = required_header(webhook, "Telnyx-Timestamp")
         given = required_header(webhook, "Telnyx-Signature-Ed25519")
         if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12):
-            raise WebhookRejected("header Telnyx-Timestamp is not whole Unix seconds")
+            raise WebhookRejected("header Telnyx-Timestamp is not whole Unix seconds", "header")
         age_s = webhook.received_at - int(timestamp)
         if abs(age_s) > TOLERANCE_S:
             raise WebhookRejected(
                 f"timestamp is {abs(age_s):.0f} s in the {'past' if age_s > 0 else 'future'}, "
-                f"{TOLERANCE_S} s are allowed: a replay, or this machine's clock is wrong"
+                f"{TOLERANCE_S} s are allowed: a replay, or this machine's clock is wrong",
+                "timestamp",
             )
         try:
             signature = base64.b64decode(given, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise WebhookRejected("signature is not base64") from error
+            raise WebhookRejected("signature is not base64", "header") from error
         if len(signature) != SIGNATURE_BYTES:
-            raise WebhookRejected(f"signature has {len(signature)} bytes, not {SIGNATURE_BYTES}")
+            what = f"signature has {len(signature)} bytes, not {SIGNATURE_BYTES}"
+            raise WebhookRejected(what, "header")
         # The timestamp as it came: int() would drop a leading zero that was signed.
         signed = timestamp.encode() + b"|" + webhook.body
         for label, key in self._keys:
             if signed_with(key, signed, signature):
                 return label
-        raise WebhookRejected("signature does not match")
+        raise WebhookRejected("signature does not match", "signature")
 
     def attestation(self, fields: Fields) -> str:
         """https://developers.telnyx.com/api-reference/callbacks/texml-call-initiated."""

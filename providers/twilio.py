@@ -63,7 +63,7 @@ class Twilio(Provider):
         settings = webhook.headers.get(SIGNATURE_SETTINGS_HEADER.lower(), "")
         algorithm = get_signature_algorithm(settings)
         if algorithm.upper() not in (HMAC_SHA1, HMAC_SHA256):
-            raise WebhookRejected(f"algorithm {algorithm[:40]!r} is none that we know")
+            raise WebhookRejected(f"algorithm {algorithm[:40]!r} is none that we know", "secret")
         secrets = self._secrets_of(webhook, settings)
         # The SDK's validate() does not compare in constant time; its parts do the rest here.
         # Twilio signs some URLs with the default port written out, some without.
@@ -94,7 +94,7 @@ class Twilio(Provider):
             where = f"neither TWILIO_AUTH_TOKENS holds account {account[:80]!r} nor is there a"
             where += " TWILIO_AUTH_TOKEN"
         if not secrets:
-            raise WebhookRejected(where)
+            raise WebhookRejected(where, "secret")
         return secrets
 
     def attestation(self, fields: Fields) -> str:

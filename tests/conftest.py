@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import settings
 from syrupy.assertion import SnapshotAssertion
@@ -21,6 +22,7 @@ from app import create_app
 from bridge.ledger.memory import Claim, Memory, StreamSeen
 from bridge.ledger.statements import Entry
 from bridge.line import Hold, Line, Sorry
+from bridge.metrics import Metrics
 from bridge.start import Session
 from providers import PROVIDERS
 from providers.base import Provider, Webhook
@@ -154,6 +156,16 @@ class FakeLedger:
     def row(self) -> dict[str, Any]:
         """The columns of the one call's row, as they were last written."""
         return {name: value for entry in self.written for name, value in entry.columns.items()}
+
+    def is_reachable(self) -> bool:
+        """There is nothing that could be away."""
+        return True
+
+
+def counted(app: Flask, name: str, **labels: str) -> float:
+    """Return what an app has counted under a name of its metrics."""
+    metrics: Metrics = app.extensions["metrics"]
+    return metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 @dataclass

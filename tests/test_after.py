@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from bridge.errors import StartFailed
 from bridge.line import Line
 from providers.base import Provider
-from tests.conftest import FIRST_OF, Bridge, FakeStart, Recording, environment, signed
+from tests.conftest import FIRST_OF, Bridge, FakeStart, Recording, counted, environment, signed
 from tests.record_webhooks import RECEIVED_AT
 
 FULL = StartFailed("at_capacity", "status 429", retry_after_s=7)
@@ -460,7 +460,7 @@ def test_surprise_behind_any_route_is_no_500(
     client = bridge.client(recording.received_at)
     response = client.post(recording.target, headers=recording.headers, data=recording.body)
 
-    assert client.application.extensions["counts"].of("unexpected") == 1
+    assert counted(client.application, "bridge_unexpected_errors_total", provider=carrier.name) == 1
     assert "ZeroDivisionError: boom" in caplog.text
     if route in ("voice", "after"):
         assert is_sorry(response)

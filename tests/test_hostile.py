@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 import demo
 from providers.base import Provider
 from tests.conftest import BY_NAME, FIRST_OF, Bridge, Recording, signed
-from tests.test_end_to_end import Stage, stage
+from tests.stage import Stage, stage
 
 ROUTES = ("voice", "after", "stream", "status")
 anything = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -16,7 +16,7 @@ from providers.base import BadSecret, Provider, Webhook, WebhookRejected
 from providers.plivo import Plivo
 from providers.telnyx import Telnyx
 from providers.twilio import Twilio
-from tests.conftest import PUBLIC_URL, FakeLedger, FakeStart, Recording, environment
+from tests.conftest import PUBLIC_URL, FakeLedger, FakeStart, Recording, counted, environment
 from tests.record_webhooks import FORM, TWILIO, recording
 from tests.record_webhooks import plivo as plivo_signed
 
@@ -70,7 +70,8 @@ def test_log_and_counter_say_which_secret_signed(
         for _ in range(2):
             client.post(recorded.target, headers=recorded.headers, data=recorded.body)
 
-        assert app.extensions["counts"].of(f"signed with {label}") == 2
+        used = counted(app, "bridge_secrets_used_total", provider=carrier.name, secret=label)
+        assert used == 2
         assert f"is signed with {label}\n" in caplog.text
         assert recorded.secret not in caplog.text
         assert other not in caplog.text
@@ -81,7 +82,8 @@ def test_refusal_counts_for_no_secret(carrier: type[Provider], recorded: Recordi
     app = create_app(environment(), FakeStart(), FakeLedger(), lambda: recorded.received_at)  # type: ignore[arg-type]
     app.test_client().post(recorded.target, headers=recorded.headers, data=recorded.body + "0")
 
-    assert app.extensions["counts"].of(f"signed with {carrier.secret_variable}") == 0
+    labels = {"provider": carrier.name, "secret": carrier.secret_variable}
+    assert counted(app, "bridge_secrets_used_total", **labels) == 0
 
 
 def twilio(**more: str) -> Twilio:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, select
 
 from bridge.ledger import statements
 from bridge.ledger.database import engine_for
@@ -28,7 +28,15 @@ T = TypeVar("T")
 class Ledger:
     """One per process."""
 
-    def __init__(self, url: URL, days: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        url: URL,
+        days: float,
+        clock: Callable[[], float],
+        on_failure: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        """Keep calls for so many days. on_failure is told the kind of each failure."""
+        self._on_failure = on_failure
         self.memory = Memory()
         self.failures: Counter[str] = Counter()
         self._clock = clock
@@ -78,6 +86,10 @@ class Ledger:
         """Write something that happened, when there is time."""
         self._writer.put(Entry(provider, call_id, self._clock(), what, detail, columns))
 
+    def is_reachable(self) -> bool:
+        """Say whether the database answers in the time that a caller may lose to it."""
+        return self._ask(lambda connection: connection.execute(select(1)).scalar()) == 1
+
     def close(self, within_s: float = 2.0) -> None:
         """Write what is waiting and let go of the database."""
         self._writer.close(within_s)
@@ -114,6 +126,7 @@ class Ledger:
 
     def _failed_locked(self, kind: str, error: BaseException | None) -> None:
         self.failures[kind] += 1
+        self._on_failure(kind)
         now = time.monotonic()
         if now - self._logged_at >= LOG_EVERY_S:
             self._logged_at = now

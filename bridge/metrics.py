@@ -1,0 +1,95 @@
+"""What Prometheus is told. Labels come from us, never from a request: they are few and harmless.
+
+With PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py sets, every process writes its numbers into
+that folder and any of them can tell the sum. https://prometheus.github.io/client_python/multiprocess/
+"""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 14)
+STREAM_EVENTS = ("started", "stopped", "failed")
+
+
+class Metrics:
+    """One per app."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.webhooks = Counter(
+            "bridge_webhooks",
+            "Webhooks by what was answered; reason says why one was refused.",
+            ["provider", "route", "outcome", "reason"],
+            registry=self.registry,
+        )
+        self.answer_seconds = Histogram(
+            "bridge_answer_seconds",
+            "From webhook to XML.",
+            ["provider", "route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.start_seconds = Histogram(
+            "bridge_start_seconds",
+            "How long /start took, retries included; outcome is session, or why there is none.",
+            ["outcome"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.start_attempts = Counter(
+            "bridge_start_attempts",
+            "Requests to /start; more than there are outcomes means retries.",
+            registry=self.registry,
+        )
+        self.deadline_left_seconds = Histogram(
+            "bridge_deadline_left_seconds",
+            "What was left of the deadline when /start had answered.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.streams = Counter(
+            "bridge_streams",
+            "Streams by event: ordered in XML by us; started, stopped, failed as carriers report.",
+            ["provider", "event"],
+            registry=self.registry,
+        )
+        self.secrets_used = Counter(
+            "bridge_secrets_used",
+            "Webhooks by the secret that signed them.",
+            ["provider", "secret"],
+            registry=self.registry,
+        )
+        self.ledger_failures = Counter(
+            "bridge_ledger_failures",
+            "Times when the ledger did not answer, or lost a note, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.unexpected_errors = Counter(
+            "bridge_unexpected_errors",
+            "Errors of ours that nobody foresaw; each has a traceback in the log.",
+            ["provider"],
+            registry=self.registry,
+        )
+
+    def stream(self, provider: str, event: str) -> None:
+        """Count an event of a stream; the carrier's own words for others are one."""
+        known = event if event in (*STREAM_EVENTS, "ordered") else "other"
+        self.streams.labels(provider, known).inc()
+
+    def ledger_failed(self, kind: str) -> None:
+        """Count a failure of the ledger."""
+        self.ledger_failures.labels(kind).inc()
+
+    def text(self) -> bytes:
+        """Return the numbers of all processes, or of this one if it is alone."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        of_all = CollectorRegistry()
+        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+        return generate_latest(of_all)

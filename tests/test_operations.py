@@ -1,0 +1,184 @@
+"""What operators see: readiness, metrics, and their token."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app import create_app
+from bridge import health
+from bridge.errors import ConfigError, StartFailed
+from bridge.settings import Settings
+from providers import PROVIDERS
+from providers.base import Provider
+from tests.conftest import (
+    FakeLedger,
+    FakeStart,
+    Recording,
+    counted,
+    environment,
+    signed,
+)
+
+TOKEN = "an-operators-token"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def client(recorded: Recording, start: FakeStart | None = None, **changes: str) -> FlaskClient:
+    """Return a client of a bridge whose operator has a token."""
+    env = environment(OPERATOR_TOKEN=TOKEN, **changes)
+    now = recorded.received_at
+    app = create_app(env, start or FakeStart(), FakeLedger(), lambda: now)  # type: ignore[arg-type]
+    return app.test_client()
+
+
+def ring(client: FlaskClient, recorded: Recording, **changes: Any) -> int:
+    body = changes.get("body", recorded.body)
+    response = client.post(recorded.target, headers=recorded.headers, data=body)
+    return response.status_code
+
+
+def test_metrics_are_not_there_without_a_token() -> None:
+    """404, as for any path that nobody serves."""
+    app = create_app(environment(), FakeStart(), FakeLedger())  # type: ignore[arg-type]
+
+    assert app.test_client().get("/metrics").status_code == 404
+    assert app.test_client().get("/metrics", headers=BEARER).status_code == 404
+    assert (
+        app.test_client().get("/metrics", headers={"Authorization": "Bearer "}).status_code == 404
+    )
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer", "Bearer x", f"Basic {TOKEN}", TOKEN, "Bearer é", f"Bearer {TOKEN}x"],
+)
+def test_operators_token_opens_metrics_and_details(recorded: Recording, authorization: str) -> None:
+    """Any other one is refused, and /ready tells only its status."""
+    anyone = client(recorded)
+    headers = {"Authorization": authorization} if authorization else {}
+
+    refused = anyone.get("/metrics", headers=headers)
+    assert (refused.status_code, refused.data) == (401, b"")
+    assert anyone.get("/metrics", headers=BEARER).status_code == 200
+    assert anyone.get("/ready", headers=headers).data == b"ready"
+    assert anyone.get("/ready", headers=BEARER).json["status"] == "ready"  # type: ignore[index]
+
+
+def test_short_operator_token_stops_the_start() -> None:
+    """It would be guessed; the message says how to make one, and does not repeat it."""
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_env(environment(OPERATOR_TOKEN="canary"), PROVIDERS)
+
+    [fault] = caught.value.faults
+    assert "OPERATOR_TOKEN has 6 characters" in fault
+    assert "canary" not in fault
+
+
+def test_ready_tells_the_ledger_and_the_last_start(recorded: Recording) -> None:
+    """A degraded ledger does not make a bridge unready: calls are answered without it."""
+    start = FakeStart()
+    operator = client(recorded, start)
+    env = environment(OPERATOR_TOKEN=TOKEN, DATABASE_URL="postgres://127.0.0.1:1/none")
+    ledger_away = create_app(env, start).test_client()  # type: ignore[arg-type]
+
+    assert operator.get("/ready", headers=BEARER).json == {
+        "status": "ready",
+        "ledger": "reachable",
+        "last_start": None,
+    }
+    ring(operator, recorded)
+    answer = operator.get("/ready", headers=BEARER).json
+    assert answer["last_start"] == {"outcome": "session", "seconds_ago": 0}  # type: ignore[index]
+    away = ledger_away.get("/ready", headers=BEARER)
+    assert (away.status_code, away.json["ledger"]) == (200, "degraded")  # type: ignore[index]
+
+
+def test_stopping_process_is_not_ready(
+    recorded: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503, so that a load balancer turns to another; it is up all the same."""
+    monkeypatch.setattr(health.stopping, "is_set", lambda: True)
+    operator = client(recorded)
+
+    short = operator.get("/ready")
+    assert (short.status_code, short.data) == (503, b"stopping")
+    detailed = operator.get("/ready", headers=BEARER)
+    assert (detailed.status_code, detailed.json["status"]) == (503, "stopping")  # type: ignore[index]
+    assert operator.get("/health").status_code == 200
+
+
+def test_webhooks_are_counted_by_what_was_answered(
+    carrier: type[Provider], recorded: Recording
+) -> None:
+    """Provider, route, outcome; and for a refusal its reason."""
+    start = FakeStart()
+    bridge = client(recorded, start)
+    name = carrier.name
+    ring(bridge, recorded)
+    start.error = StartFailed("unavailable", "status 503", attempts=3)
+    ring(bridge, recorded)
+    start.error = ZeroDivisionError("boom")
+    ring(bridge, recorded)
+    ring(bridge, recorded, body=recorded.body + "0")
+    bridge.post(recorded.target, data=recorded.body)
+
+    def webhooks(outcome: str, reason: str = "") -> float:
+        labels = {"provider": name, "route": "voice", "outcome": outcome, "reason": reason}
+        return counted(bridge.application, "bridge_webhooks_total", **labels)
+
+    assert webhooks("stream") == 1
+    assert webhooks("sorry") == 2
+    assert webhooks("refused", "signature") == 1
+    assert webhooks("refused", "header") == 1
+
+    def number(metric: str, **labels: str) -> float:
+        return counted(bridge.application, metric, **labels)
+
+    assert number("bridge_answer_seconds_count", provider=name, route="voice") == 3
+    assert number("bridge_start_seconds_count", outcome="session") == 1
+    assert number("bridge_start_seconds_count", outcome="unavailable") == 1
+    assert number("bridge_start_attempts_total") == 1 + 3 + 1
+    assert number("bridge_deadline_left_seconds_count") == 1
+    assert number("bridge_streams_total", provider=name, event="ordered") == 1
+    assert number("bridge_unexpected_errors_total", provider=name) == 1
+
+
+def test_streams_are_counted_as_carriers_report(carrier: type[Provider]) -> None:
+    """Started, stopped, failed; other words of theirs make no label of their own."""
+    recorded = signed(carrier.name, {carrier.call_id_field: "1"})
+    bridge = client(recorded)
+    words = {kind: word for word, kind in carrier.stream_events.items()}
+    for kind in ("started", "failed", "stopped", "surprising"):
+        fields = {carrier.call_id_field: "1", carrier.stream_event_field: words.get(kind, kind)}
+        event = signed(carrier.name, fields, target=f"/{carrier.name}/stream")
+        bridge.post(event.target, headers=event.headers, data=event.body)
+
+    for event_name in ("started", "failed", "stopped", "other"):
+        labels = {"provider": carrier.name, "event": event_name}
+        assert counted(bridge.application, "bridge_streams_total", **labels) == 1, event_name
+    noted = {"provider": carrier.name, "route": "stream", "outcome": "noted", "reason": ""}
+    assert counted(bridge.application, "bridge_webhooks_total", **noted) == 4
+
+
+def test_stale_timestamp_has_its_own_reason() -> None:
+    """A wrong clock is told from a wrong key."""
+    recorded = signed("telnyx", {"CallSid": "1"}, now=1_600_000_000)
+    bridge = client(recorded)
+    ring(bridge, recorded)
+
+    labels = {"provider": "telnyx", "route": "voice", "outcome": "refused", "reason": "timestamp"}
+    assert counted(bridge.application, "bridge_webhooks_total", **labels) == 1
+
+
+def test_ledger_that_is_away_is_counted(recorded: Recording) -> None:
+    """By the kind of its failure."""
+    app = create_app(
+        environment(DATABASE_URL="postgres://127.0.0.1:1/none"),
+        FakeStart(),  # type: ignore[arg-type]
+        clock=lambda: recorded.received_at,
+    )
+    ring(app.test_client(), recorded)
+
+    kinds = ("down", "slow", "busy")
+    assert sum(counted(app, "bridge_ledger_failures_total", kind=kind) for kind in kinds) >= 1
