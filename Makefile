@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 ENV_FILE ?= .env
 BIN = $(VENV)/bin
+INTEROP = $(VENV)-interop
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run check format snapshots pins
+.PHONY: help demo test run check format snapshots interop pins
 
 help:
 	@echo "make demo       one call per carrier through the whole path, on this machine"
 	@echo "make test       every test"
 	@echo "make run        the bridge as the Procfile runs it, settings from $(ENV_FILE)"
 	@echo "make check      format, lint, types and tests: what CI runs"
+	@echo "make interop    calls answered by Pipecat's own bot and development runner; not part of check"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make snapshots  approve the XML as it is now; read the diff before you commit it"
 	@echo "make pins       constraints.txt and docs/dependencies.md anew, from what is installed"
@@ -34,6 +36,9 @@ check: $(VENV)/dev
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m "faults or fuzz" -n 0 -s
 
+interop: $(VENV)/dev $(INTEROP)/ready
+	INTEROP_PYTHON="$(abspath $(INTEROP))/bin/python" $(BIN)/python -m pytest -m interop -n 0
+
 format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -54,4 +59,11 @@ $(VENV)/runtime: requirements.txt constraints.txt
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/runtime
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# Pipecat's pins must not meet ours.
+$(INTEROP)/ready: requirements-interop.txt
+	@echo "setting up $(INTEROP), once: 600 MB"
+	@$(PYTHON) -m venv $(INTEROP)
+	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-interop.txt
 	@touch $@

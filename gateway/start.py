@@ -66,18 +66,24 @@ class Start:
 
     def _mint(self, request: web.Request, agent: Agent, asked: Any) -> web.Response:
         transport = asked.get("transport") if isinstance(asked, dict) else None
-        if transport != "websocket":
+        no_socket = names_no_transport(asked)
+        if transport != "websocket" and not no_socket:
             return refuse(400, f"transport is {transport!r}: this gateway knows 'websocket' only")
         body = asked.get("body")
         if body is not None and not isinstance(body, dict):
             return refuse(400, "body is not a JSON object")
-        if body is not None and not agent.needs_token:
+        if body is not None and not agent.needs_token and not no_socket:
             return refuse(400, "body is not accepted: the agent's websocket_auth is none")
         if body is not None and too_long(body):
             return refuse(413, f"body is over {LONGEST_JSON_BYTES} bytes of JSON")
         if agent.at_capacity:
             return refuse(429, "Service maximum agent instances reached", "PCC-AGENT-AT-CAPACITY")
         session_id = str(uuid.uuid4())
+        if no_socket:
+            log.info(
+                "/start for %s: session %s, no socket asked for", agent.service_host, session_id
+            )
+            return web.json_response({"sessionId": session_id})
         origin = self._socket_origin or f"ws://{request.host}"
         answer = {"wsUrl": f"{origin}/ws/generic/{agent.service_host}", "sessionId": session_id}
         if agent.needs_token:
@@ -87,6 +93,14 @@ class Start:
             answer["body"] = encode(body)
         log.info("/start for %s: session %s", agent.service_host, session_id)
         return web.json_response(answer)
+
+
+def names_no_transport(asked: Any) -> bool:
+    """Say whether the request is that of `pipecatcloud`'s Session: a bot at once, no socket.
+
+    https://docs.pipecat.ai/api-reference/pipecat-cloud/sdk-reference/sessions
+    """
+    return isinstance(asked, dict) and "transport" not in asked and not asked.get("createDailyRoom")
 
 
 def refuse(status: int, error: str, code: str | None = None) -> web.Response:

@@ -211,7 +211,8 @@ def nothing_stays_behind() -> Iterator[None]:
 
 def files_of_the_project() -> set[Path]:
     """Return every file but the caches that tools keep for themselves."""
-    kept = {".git", ".venv", ".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+    tools = {".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+    kept = {".git", ".venv", ".venv-interop"} | tools
     return {
         path
         for path in ROOT.rglob("*")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -89,6 +90,23 @@ def test_refusals_have_the_two_fields_that_clients_read(
     assert answer.status_code == status
     assert answer.json()["code"] == code
     assert isinstance(answer.json()["error"], str)
+
+
+@pytest.mark.parametrize("needs_token", [True, False])
+def test_start_without_a_transport_is_a_session_without_a_socket(needs_token: bool) -> None:
+    """What pipecatcloud's Session asks for: an id, no token; the capacity counts here too."""
+    agent = Agent("my-agent", "local-org", needs_token, max_agents=1)
+    with running(agent) as gateway:
+        url = f"http://{gateway.origin}/v1/public/my-agent/start"
+        ask = partial(requests.post, url, headers={"Authorization": "Bearer pk_local"}, timeout=10)
+        started = ask(json={"createDailyRoom": False, "body": {"k": "v"}})
+        with_room = ask(json={"createDailyRoom": True})
+        agent.running = 1
+        full = ask(json={"createDailyRoom": False})
+
+    assert started.status_code == 200
+    assert set(started.json()) == {"sessionId"}
+    assert (with_room.status_code, full.status_code) == (400, 429)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 9000])

@@ -1,0 +1,1 @@
+"""Pipecat's own code against ours; `make interop` runs it."""
