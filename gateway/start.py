@@ -66,7 +66,7 @@ class Start:
 
     def _mint(self, request: web.Request, agent: Agent, asked: Any) -> web.Response:
         transport = asked.get("transport") if isinstance(asked, dict) else None
-        no_socket = names_no_transport(asked)
+        no_socket = wants_no_socket(asked)
         if transport != "websocket" and not no_socket:
             return refuse(400, f"transport is {transport!r}: this gateway knows 'websocket' only")
         body = asked.get("body")
@@ -95,12 +95,14 @@ class Start:
         return web.json_response(answer)
 
 
-def names_no_transport(asked: Any) -> bool:
-    """Say whether the request is that of `pipecatcloud`'s Session: a bot at once, no socket.
+def wants_no_socket(asked: Any) -> bool:
+    """Say whether this is `pipecatcloud`'s Session, which asks for a bot without a transport.
 
     https://docs.pipecat.ai/api-reference/pipecat-cloud/sdk-reference/sessions
     """
-    return isinstance(asked, dict) and "transport" not in asked and not asked.get("createDailyRoom")
+    if not isinstance(asked, dict) or "transport" in asked:
+        return False
+    return asked.get("createDailyRoom") is False
 
 
 def refuse(status: int, error: str, code: str | None = None) -> web.Response:

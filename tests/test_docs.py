@@ -15,6 +15,7 @@ from tests.conftest import ROOT, FakeLedger, FakeStart, environment
 
 README = (ROOT / "README.md").read_text("utf-8")
 LOCAL = (ROOT / "docs" / "local.md").read_text("utf-8")
+INTEROP = (ROOT / "docs" / "interop.md").read_text("utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
 SIMULATOR_ONLY = {"TELNYX_PRIVATE_KEY"}  # in .env.example for the simulator, not for the bridge
 
@@ -141,7 +142,7 @@ def test_make_commands_exist() -> None:
     """Every `make ...` in the documentation is a target."""
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    texts = [README, LOCAL, (ROOT / "CHANGELOG.md").read_text("utf-8")]
+    texts = [README, LOCAL, INTEROP, (ROOT / "CHANGELOG.md").read_text("utf-8")]
     for text in texts:
         named = set(re.findall(r"^make ([a-z]+)|`make ([a-z]+)`", text, re.MULTILINE))
         assert {a or b for a, b in named} <= targets
@@ -190,3 +191,20 @@ def test_proofs_exist() -> None:
     variants = sum(len(ids.split(",")) - 1 for ids in tried if ids)
     count = len(re.findall(r"^def test_", faults, re.MULTILINE)) + variants
     assert len(rows(section(text, "Figures"))) == count
+
+
+def test_interop_versions_are_those_that_are_installed() -> None:
+    """docs/interop.md says what passed with which versions: those that `make interop` installs."""
+    pins = (ROOT / "requirements-interop.txt").read_text("utf-8")
+    installed = dict(re.findall(r"^([a-z-]+)(?:\[.*\])?==([0-9.]+)", pins, re.MULTILINE))
+    table = rows(INTEROP.partition("\n## ")[0])
+
+    assert {row[0].strip("`"): row[1] for row in table} == installed
+    assert len(installed) == 2
+    assert "(docs/interop.md)" in section(README, "Without a phone")
+
+
+def test_interop_files_exist() -> None:
+    """Every file of ours that docs/interop.md names."""
+    for path in re.findall(r"`(tests/[\w/]+\.py)`", INTEROP):
+        assert (ROOT / path).exists(), path

@@ -93,7 +93,9 @@ def test_refusals_have_the_two_fields_that_clients_read(
 
 
 @pytest.mark.parametrize("needs_token", [True, False])
-def test_start_without_a_transport_is_a_session_without_a_socket(needs_token: bool) -> None:
+def test_start_with_neither_room_nor_transport_is_a_session_without_a_socket(
+    needs_token: bool,
+) -> None:
     """What pipecatcloud's Session asks for: an id, no token; the capacity counts here too."""
     agent = Agent("my-agent", "local-org", needs_token, max_agents=1)
     with running(agent) as gateway:
@@ -101,12 +103,13 @@ def test_start_without_a_transport_is_a_session_without_a_socket(needs_token: bo
         ask = partial(requests.post, url, headers={"Authorization": "Bearer pk_local"}, timeout=10)
         started = ask(json={"createDailyRoom": False, "body": {"k": "v"}})
         with_room = ask(json={"createDailyRoom": True})
+        forgotten = ask(json={})
         agent.running = 1
         full = ask(json={"createDailyRoom": False})
 
     assert started.status_code == 200
     assert set(started.json()) == {"sessionId"}
-    assert (with_room.status_code, full.status_code) == (400, 429)
+    assert (with_room.status_code, forgotten.status_code, full.status_code) == (400, 400, 429)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 9000])
