@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import time
 import uuid
 from collections.abc import Iterator
@@ -233,6 +234,13 @@ def processes_of_this_run() -> list[str]:
         if ours and int(folder.name) != os.getpid() and "resource_tracker" not in command:
             found.append(command)
     return [command for command in found if command]
+
+
+@pytest.fixture
+def gunicorn_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What gunicorn.conf.py decides, read without a folder of metrics that outlives the test."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    return runpy.run_path(str(ROOT / "gunicorn.conf.py"))
 
 
 @pytest.fixture

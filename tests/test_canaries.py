@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,18 @@ def test_numbers_can_be_shown_whole(tmp_path: Path) -> None:
         both.simulate("twilio", f"--from={CALLER}", f"--to={CALLED}")
 
     assert CALLED in (tmp_path / "bridge.log").read_text()
+
+
+def test_counts_go_with_the_process(tmp_path: Path) -> None:
+    """The folder in which processes count is not left behind in memory."""
+    with stage(tmp_path) as both:
+        both.simulate("twilio")
+        pids = {line["process"] for line in lines(both)}
+        shared = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+        [folder] = {
+            file.parent
+            for pid in pids
+            for file in shared.glob(f"bridge-metrics-*/counter_{pid}.db")
+        }
+
+    assert not folder.exists()

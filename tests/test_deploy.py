@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import re
-import runpy
 import socket
 import subprocess
 import sys
@@ -201,9 +200,9 @@ def test_procfile_stops_within_herokus_time(tmp_path: Path) -> None:
     assert code == HONCHO_WAS_TOLD_TO_STOP
 
 
-def test_heartbeats_are_kept_in_memory() -> None:
+def test_heartbeats_are_kept_in_memory(gunicorn_settings: dict[str, Any]) -> None:
     """Workers touch a file to show that they live: no disk slows that where there is /dev/shm."""
-    configured = runpy.run_path(str(ROOT / "gunicorn.conf.py"))["worker_tmp_dir"]
+    configured = gunicorn_settings["worker_tmp_dir"]
 
     assert configured == ("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 

@@ -5,7 +5,6 @@ import base64
 import hmac
 import json
 import re
-import runpy
 import socket
 import subprocess
 import sys
@@ -458,9 +457,9 @@ def test_env_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 # How it is run
 
 
-def test_gunicorn_runs_as_decided() -> None:
+def test_gunicorn_runs_as_decided(gunicorn_settings: dict[str, Any]) -> None:
     """gthread with 64 threads, keep-alive longer than Heroku's router, a stop within its 30 s."""
-    settings = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+    settings = gunicorn_settings
 
     assert settings["worker_class"] == "gthread"
     assert (settings["threads"], settings["workers"], settings["keepalive"]) == (64, 2, 100)

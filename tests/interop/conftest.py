@@ -13,7 +13,7 @@ import pytest
 
 import demo
 from tests.conftest import ROOT
-from tests.test_end_to_end import Stage, stage
+from tests.stage import Stage, stage
 from tests.waiting import eventually
 
 INSIDE = ROOT / "tests" / "interop" / "inside"
