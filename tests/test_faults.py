@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -268,15 +269,21 @@ def test_calls_in_flight_survive_a_stop(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator["OwnPostgres"]:
-    """A server of this test's own, which it may stop; skipped where none is installed."""
+def own_postgres() -> Iterator["OwnPostgres"]:
+    """A server of this test's own, which it may stop; skipped where none is installed.
+
+    Not in pytest's folder: another run of pytest closes that to the user postgres.
+    """
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not programs:
         pytest.skip("no PostgreSQL programs: apt-get install postgresql")
-    server = OwnPostgres(programs[-1].parent, tmp_path_factory.mktemp("postgres"))
-    server.create()
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        server = OwnPostgres(programs[-1].parent, Path(folder))
+        try:
+            server.create()
+            yield server
+        finally:
+            server.stop()
 
 
 @dataclass
@@ -301,8 +308,7 @@ class OwnPostgres:
     def create(self) -> None:
         """Make an empty cluster and start it."""
         if os.getuid() == 0:
-            for folder in (self.folder, *self.folder.parents[:2]):
-                folder.chmod(0o755)
+            self.folder.chmod(0o755)
             subprocess.run(["chown", "postgres", str(self.folder)], check=True)
         data = str(self.folder / "data")
         self.run("initdb", "--auth=trust", "--username=postgres", "--no-sync", f"--pgdata={data}")
