@@ -119,6 +119,7 @@ def test_one_calls_deadline_does_not_cut_anothers_connection() -> None:
     with Server(slow) as server:
         start = StartClient(server.url, "websocket")
         answered: list[str] = []
+        cut: list[StartFailed] = []
 
         def patient() -> None:
             for _ in range(5):
@@ -126,8 +127,10 @@ def test_one_calls_deadline_does_not_cut_anothers_connection() -> None:
 
         def impatient() -> None:
             for _ in range(5):
-                with pytest.raises(StartFailed):
+                try:  # a busy machine may wake this thread when the answer is there already
                     start.start(LINE, "x", time.monotonic() + 0.02)
+                except StartFailed as failure:
+                    cut.append(failure)
 
         callers = [threading.Thread(target=run) for run in (patient, impatient) for _ in range(10)]
         for caller in callers:
@@ -136,6 +139,7 @@ def test_one_calls_deadline_does_not_cut_anothers_connection() -> None:
             caller.join()
 
     assert len(answered) == 50
+    assert cut
 
 
 # Identity
