@@ -44,7 +44,7 @@ def create_app(
     """Build the bridge, or raise ConfigError. Tests pass what would reach out of the process."""
     settings = Settings.from_env(env, providers.PROVIDERS)
     logs.to_stdout(settings.log_format, Redaction(settings.secrets, settings.log_numbers))
-    metrics = Metrics()
+    metrics = Metrics(provider.name for provider in settings.providers)
     start = start or StartClient(settings.start_url, settings.transport)
     ledger = ledger or open_ledger(settings, clock, metrics)
     sessions = Sessions(settings, start, metrics, clock)

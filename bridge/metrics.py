@@ -5,13 +5,21 @@ that folder and any of them can tell the sum. https://prometheus.github.io/clien
 """
 
 import os
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 14)
-STREAM_EVENTS = ("started", "stopped", "failed")
+STREAM_EVENTS = ("ordered", "started", "stopped", "failed")
+START_OUTCOMES = (
+    *("session", "unreachable", "deadline", "refused"),
+    *("unavailable", "at_capacity", "garbage", "unexpected"),
+)
+DOCUMENTS = ("stream", "hold", "sorry", "goodbye", "reject")
+REFUSALS = ("signature", "header", "timestamp", "secret", "unchecked")
+LEDGER_FAILURES = ("slow", "busy", "down", "refused", "dropped", "unwritten")
 
 
 class Metrics:
@@ -19,7 +27,8 @@ class Metrics:
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self) -> None:
+    def __init__(self, providers: Iterable[str] = ()) -> None:
+        """Count for these carriers, by name."""
         self.registry = CollectorRegistry()
         self.webhooks = Counter(
             "bridge_webhooks",
@@ -77,9 +86,26 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._begin_at_zero(providers)
+
+    def _begin_at_zero(self, providers: Iterable[str]) -> None:
+        """Tell every series from the start: one that begins at 1 is no increase to Prometheus."""
+        for outcome in START_OUTCOMES:
+            self.start_seconds.labels(outcome)
+        for kind in LEDGER_FAILURES:
+            self.ledger_failures.labels(kind)
+        for provider in providers:
+            self.unexpected_errors.labels(provider)
+            for event in STREAM_EVENTS:
+                self.streams.labels(provider, event)
+            for document in DOCUMENTS:
+                self.webhooks.labels(provider, "voice", document, "")
+            for reason in REFUSALS:
+                self.webhooks.labels(provider, "voice", "refused", reason)
+
     def stream(self, provider: str, event: str) -> None:
         """Count an event of a stream; the carrier's own words for others are one."""
-        known = event if event in (*STREAM_EVENTS, "ordered") else "other"
+        known = event if event in STREAM_EVENTS else "other"
         self.streams.labels(provider, known).inc()
 
     def ledger_failed(self, kind: str) -> None:

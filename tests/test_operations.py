@@ -171,6 +171,20 @@ def test_stale_timestamp_has_its_own_reason() -> None:
     assert counted(bridge.application, "bridge_webhooks_total", **labels) == 1
 
 
+def test_first_failure_is_an_increase(carrier: type[Provider]) -> None:
+    """Prometheus takes a series that begins at 1 for one that has not changed: all begin at 0."""
+    app = create_app(environment(), FakeStart(), FakeLedger())  # type: ignore[arg-type]
+    sample = app.extensions["metrics"].registry.get_sample_value
+    name = carrier.name
+    refused = {"provider": name, "route": "voice", "outcome": "refused", "reason": "signature"}
+
+    assert sample("bridge_webhooks_total", refused) == 0
+    assert sample("bridge_unexpected_errors_total", {"provider": name}) == 0
+    assert sample("bridge_streams_total", {"provider": name, "event": "failed"}) == 0
+    assert sample("bridge_start_seconds_count", {"outcome": "unreachable"}) == 0
+    assert sample("bridge_ledger_failures_total", {"kind": "down"}) == 0
+
+
 def test_ledger_that_is_away_is_counted(recorded: Recording) -> None:
     """By the kind of its failure."""
     app = create_app(
