@@ -1,6 +1,9 @@
 """What operators see: readiness, metrics, and their token."""
 
+import signal
+import threading
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask.testing import FlaskClient
@@ -106,6 +109,24 @@ def test_stopping_process_is_not_ready(
     detailed = operator.get("/ready", headers=BEARER)
     assert (detailed.status_code, detailed.json["status"]) == (503, "stopping")  # type: ignore[index]
     assert operator.get("/health").status_code == 200
+
+
+def test_worker_that_is_told_to_stop_says_so(
+    gunicorn_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM makes it unready, and then does what gunicorn does with it."""
+    told: list[int] = []
+    monkeypatch.setattr(health, "stopping", threading.Event())
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        gunicorn_settings["post_worker_init"](Mock())
+        assert not health.stopping.is_set()
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert health.stopping.is_set()
+    assert told == [signal.SIGTERM]
 
 
 def test_webhooks_are_counted_by_what_was_answered(
