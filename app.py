@@ -18,7 +18,7 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
 import providers
-from bridge import health, logs, voice
+from bridge import health, logs
 from bridge.answering import Answering
 from bridge.callbacks import Callbacks
 from bridge.ledger import commands, database
@@ -28,6 +28,7 @@ from bridge.redaction import Redaction
 from bridge.sessions import Sessions
 from bridge.settings import Settings
 from bridge.start import StartClient
+from bridge.voice import VoiceRoutes
 from bridge.xml import xml_text
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,8 @@ def create_app(
     app.register_error_handler(HTTPException, bare_status)
 
     for provider in settings.providers:
-        app.register_blueprint(
-            voice.webhooks_for(provider, answering, callbacks, settings, metrics, clock)
-        )
+        routes = VoiceRoutes(provider, answering, callbacks, settings, metrics, clock)
+        app.register_blueprint(routes.blueprint)
     app.register_blueprint(
         health.routes_for(settings.operator_token, sessions, ledger, metrics, clock)
     )

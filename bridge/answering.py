@@ -55,8 +55,9 @@ class Answering:
         self._callbacks = callbacks
         self._metrics = metrics
 
-    def ring(self, provider: Provider, webhook: Webhook, rang: float) -> Answer:
-        """Answer a ringing phone. rang: monotonic seconds when it did. May raise BadWebhook."""
+    def ring(self, provider: Provider, webhook: Webhook) -> Answer:
+        """Answer a ringing phone, or raise BadWebhook: the carrier reports something else."""
+        rang = time.monotonic()
         provider.refuse_callback(webhook)
         call, now = provider.read_call(webhook), webhook.received_at
         line = self._lines.of(call)

@@ -59,7 +59,7 @@ class Sessions:
         except Exception:
             self._note("unexpected", 1, started)
             raise
-        self._metrics.deadline_left_seconds.observe(max(0.0, deadline - time.monotonic()))
+        self._metrics.deadline_left(max(0.0, deadline - time.monotonic()))
         tell(session_id=session.id)
         self._note("session", session.attempts, started)
         return session
@@ -67,8 +67,7 @@ class Sessions:
     def _note(self, outcome: str, attempts: int, started: float) -> None:
         took_s = time.monotonic() - started
         self.last_start = outcome, self._clock()
-        self._metrics.start_seconds.labels(outcome).observe(took_s)
-        self._metrics.start_attempts.inc(attempts)
+        self._metrics.started(outcome, attempts, took_s)
         what, ms = "/start took %.0f ms, %d attempts: %s", round(took_s * 1000, 1)
         fields = {"stage": "start", "ms": ms, "kind": outcome, "attempts": attempts}
         log.info(what, ms, attempts, outcome, extra=fields)

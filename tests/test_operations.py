@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import Counter, Histogram
 
 from app import create_app
 from bridge import health
@@ -163,6 +164,23 @@ def test_webhooks_are_counted_by_what_was_answered(
     assert number("bridge_deadline_left_seconds_count") == 1
     assert number("bridge_streams_total", provider=name, event="ordered") == 1
     assert number("bridge_unexpected_errors_total", provider=name) == 1
+
+
+def test_count_that_fails_costs_no_call(
+    recorded: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk under the metrics: the caller gets the stream all the same."""
+    bridge = client(recorded)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    for metric in (Counter, Histogram):
+        monkeypatch.setattr(metric, "labels", full)
+    response = bridge.post(recorded.target, headers=recorded.headers, data=recorded.body)
+
+    assert response.status_code == 200
+    assert "<Stream" in response.text
 
 
 def test_streams_are_counted_as_carriers_report(carrier: type[Provider]) -> None:
