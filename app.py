@@ -18,9 +18,10 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
 import providers
-from bridge import health, logs
+from bridge import command_line, health, logs
 from bridge.answering import Answering
 from bridge.callbacks import Callbacks
+from bridge.errors import ConfigError
 from bridge.ledger import commands, database
 from bridge.ledger.ledger import Ledger
 from bridge.metrics import Metrics
@@ -43,7 +44,10 @@ def create_app(
     clock: Callable[[], float] = time.time,
 ) -> Flask:
     """Build the bridge, or raise ConfigError. Tests pass what would reach out of the process."""
-    settings = Settings.from_env(env, providers.PROVIDERS)
+    try:
+        settings = Settings.from_env(env, providers.PROVIDERS)
+    except ConfigError as error:
+        return command_line.app_without_settings(error, env, providers.PROVIDERS)
     logs.to_stdout(settings.log_format, Redaction(settings.secrets, settings.log_numbers))
     metrics = Metrics(provider.name for provider in settings.providers)
     start = start or StartClient(settings.start_url, settings.transport)
@@ -70,6 +74,7 @@ def create_app(
         health.routes_for(settings.operator_token, sessions, ledger, metrics, clock)
     )
     commands.register(app, settings.ledger_url)
+    command_line.register(app, env, providers.PROVIDERS)
     announce(settings)
     return app
 

@@ -156,6 +156,10 @@ class Provider(ABC):
     longest_parameter: ClassVar[int | None] = None
     longest_stream_url: ClassVar[int] = 2047
     callback_status: ClassVar[int]  # what it wants to hear when a callback was taken
+    console: ClassVar[str]  # where in its console the voice URL is pasted, for a person
+    # If it signs the moment of sending: the header with it, and how many seconds it may be off.
+    timestamp_header: ClassVar[str | None] = None
+    tolerance_s: ClassVar[int | None] = None
 
     @abstractmethod
     def __init__(self, secrets: Mapping[str, str]) -> None:
@@ -165,6 +169,10 @@ class Provider(ABC):
     def secret_variables(cls) -> tuple[str, ...]:
         """Return every variable that holds secrets; one that is set enables the carrier."""
         return (cls.secret_variable, *cls.more_secret_variables)
+
+    def secret_lengths(self) -> Mapping[str, int]:
+        """Return how many characters each secret has, by its label; public keys are none."""
+        return {}
 
     @abstractmethod
     def verify(self, webhook: Webhook) -> str:

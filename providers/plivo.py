@@ -38,12 +38,20 @@ class Plivo(Provider):
     duration_field = "Duration"
     caller_name_field = "CallerName"
     callback_status = 200
+    console = (
+        "Console, Voice, Applications, an XML application: Primary answer URL; "
+        "then Phone Numbers, your number, that application"
+    )
     voices = re.compile(r"(?i:man|woman)|Polly\.[A-Za-z0-9-]+")
     # https://www.plivo.com/docs/voice/xml/audio-streaming: less than 2048
     longest_stream_url = 2047
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self._tokens = listed(self.secret_variable, secrets.get(self.secret_variable, ""))
+
+    def secret_lengths(self) -> Mapping[str, int]:
+        """Those of every auth token."""
+        return {token.label: len(token.value) for token in self._tokens}
 
     def verify(self, webhook: Webhook) -> str:
         """Accept any listed signature made with any of the auth tokens."""

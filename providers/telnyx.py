@@ -47,6 +47,12 @@ class Telnyx(Provider):
     duration_field = "CallDuration"
     caller_name_field = "CallerId"
     callback_status = 200
+    console = (
+        "Mission Control, Voice, TeXML applications: Webhook URL, and the method, whose default "
+        "GET is refused; then Numbers, your number, that application"
+    )
+    timestamp_header = "Telnyx-Timestamp"
+    tolerance_s = TOLERANCE_S
     voices = re.compile(r"man|woman|alice|(Polly|ElevenLabs|Azure|Telnyx)\.[A-Za-z0-9._-]+")
     longest_stream_url = 2000  # of a <Stream> it says nothing; of URLs elsewhere, this
 

@@ -38,6 +38,10 @@ class Twilio(Provider):
     duration_field = "CallDuration"  # Duration is in minutes
     caller_name_field = "CallerName"
     callback_status = 204
+    console = (
+        "Console, Phone Numbers, Active numbers, your number, Voice Configuration: "
+        "A call comes in, Webhook"
+    )
     voices = re.compile(r"man|woman|alice|(Polly|Google)\.[A-Za-z0-9-]+")
     longest_parameter = 499  # https://www.twilio.com/docs/voice/twiml/stream#custom-parameters
 
@@ -56,6 +60,10 @@ class Twilio(Provider):
                     f'{accounts} is no list of "AC...=token,AC...=token": '
                     "one id is no account SID (AC and 32 hexadecimal digits)"
                 )
+
+    def secret_lengths(self) -> Mapping[str, int]:
+        """Those of accounts and shared keys too."""
+        return {secret.label: len(secret.value) for secret in (*self._tokens, *self._shared_keys)}
 
     def verify(self, webhook: Webhook) -> str:
         """Accept one signature per secret of the sender and way of writing the port."""
