@@ -12,12 +12,14 @@ from flask.cli import AppGroup, FlaskGroup
 
 from bridge.doctor import command as doctor
 from bridge.errors import ConfigError
+from bridge.explain import command as explain
 from providers.base import Provider
 
 
 def register(app: Flask, env: Mapping[str, str], carriers: Iterable[type[Provider]]) -> None:
     """Add what looks at a bridge from outside to `flask --app app`."""
     doctor.register(app.cli, env, carriers)
+    explain.register(app.cli, env, carriers)
 
 
 class CommandsWithoutSettings(AppGroup):

@@ -560,7 +560,9 @@ def test_doctor_runs_although_the_bridge_does_not(tmp_path: Path) -> None:
     assert "Traceback" not in shown.stderr
 
 
-@pytest.mark.parametrize("command", [("calls",), ("run",)])
+@pytest.mark.parametrize(
+    "command", [("calls",), ("run",), ("explain-signature", "--provider", PROVIDERS[0].name)]
+)
 def test_other_commands_name_every_fault_without_a_traceback(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -573,7 +575,7 @@ def test_other_commands_name_every_fault_without_a_traceback(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["doctor"])
+@pytest.mark.parametrize("command", ["doctor", "explain-signature"])
 def test_help_needs_no_settings(command: str, tmp_path: Path) -> None:
     """Who has no settings yet can read what the commands do."""
     done = flask(command, "--help", env={}, folder=tmp_path)
@@ -642,4 +644,6 @@ def test_a_web_worker_does_not_load_the_checks() -> None:
 
     assert set(re.findall(r"'([^']+)'", done.stdout)) == {
         "bridge.doctor.command",
+        "bridge.explain.command",
+        "bridge.explain.told",
     }

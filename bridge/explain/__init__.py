@@ -1,0 +1,1 @@
+"""flask --app app explain-signature: why a webhook is refused, and what would make it pass."""
