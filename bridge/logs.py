@@ -101,14 +101,18 @@ def formatter(stream: TextIO, kind: str, redact: Redaction) -> logging.Formatter
 
 def to_stdout(kind: str, redact: Redaction) -> None:
     """Send the log to standard output, unless somebody has already decided where it goes."""
-    # A flask command's output is for the person, or the program, that called it.
-    stream = sys.stderr if click.get_current_context(silent=True) else sys.stdout
-    if not logging.getLogger().handlers:
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(formatter(stream, kind, redact))
-        logging.basicConfig(handlers=[handler], level=logging.INFO)
-        logging.captureWarnings(True)
-        threading.excepthook = log_thread
+    if logging.getLogger().handlers:
+        return
+    stream, level = sys.stdout, logging.INFO
+    command = click.get_current_context(silent=True)
+    if command and command.info_name != "run":
+        # A flask command's output is for the person, or the program, that called it.
+        stream, level, kind = sys.stderr, logging.WARNING, "plain"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter(stream, kind, redact))
+    logging.basicConfig(handlers=[handler], level=level)
+    logging.captureWarnings(True)
+    threading.excepthook = log_thread
 
 
 def log_thread(died: threading.ExceptHookArgs) -> None:

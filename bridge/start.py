@@ -148,9 +148,9 @@ def failed_by_status(answer: HttpAnswer, attempts: int, public_key: str) -> Star
     said = "".join(f", {name} {value!r}" for name, value in error_fields(answer.body).items())
     said = said.replace(public_key, "pk_...")  # a server may repeat the key that it refuses
     cure = {
-        401: "; check PIPECAT_PUBLIC_KEY",
+        401: "; check PIPECAT_PUBLIC_KEY, or the line's public_key",
         402: "; check the billing of the Pipecat Cloud organisation",
-        404: "; check PIPECAT_AGENT and PIPECAT_START_URL",
+        404: "; check PIPECAT_AGENT, or the line's agent, and PIPECAT_START_URL",
     }.get(answer.status, "")
     what = f"status {answer.status}{said}{cure}"
     return StartFailed(kind, what, attempts, retry_after_s(answer))

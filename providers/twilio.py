@@ -76,11 +76,12 @@ class Twilio(Provider):
         # The SDK's validate() does not compare in constant time; its parts do the rest here.
         # Twilio signs some URLs with the default port written out, some without.
         url = urlparse(webhook.url)
+        form = webhook.form if webhook.method == "POST" else Fields()
         candidates = {webhook.url, add_port(url), remove_port(url)}
         expected = [
             (
                 secret,
-                RequestValidator(secret.value).compute_signature(one, webhook.form, algorithm),
+                RequestValidator(secret.value).compute_signature(one, form, algorithm),
             )
             for secret in secrets
             for one in candidates

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import dataclasses
 import hmac
 import json
 import re
@@ -26,13 +27,14 @@ from gateway.tokens import Tokens
 from providers.base import Provider, Webhook, WebhookRejected
 from providers.plivo import Plivo
 from providers.telnyx import Telnyx
+from providers.twilio import Twilio
 from simulator.__main__ import CARRIERS
 from simulator.__main__ import main as simulator
 from simulator.call import Script, make_call
 from simulator.report import Report, summary
 from simulator.ringing import Ring
 from tests.bots import listening
-from tests.conftest import LINE, ROOT, Bridge, Recording, environment
+from tests.conftest import FIRST_OF, LINE, ROOT, Bridge, Recording, environment
 from tests.misbehaving import GOOD, Server, answer, drip
 from tests.running_gateway import running
 from tests.test_gateway_command import gateway_process
@@ -201,6 +203,16 @@ def test_plivo_repeated_fields_are_signed_in_order() -> None:
     body = urlencode(fields, doseq=True).encode()
 
     Plivo({"PLIVO_AUTH_TOKEN": "t"}).verify(Webhook("POST", url, headers, body, 0))
+
+
+def test_twilio_form_of_a_get_is_not_signed() -> None:
+    """A signed POST that is sent again as a GET proves nothing."""
+    recorded = FIRST_OF["twilio"].webhook()
+    twilio = Twilio({"TWILIO_AUTH_TOKEN": FIRST_OF["twilio"].secret})
+
+    assert twilio.verify(recorded)
+    with pytest.raises(WebhookRejected):
+        twilio.verify(dataclasses.replace(recorded, method="GET"))
 
 
 def test_plivo_form_of_a_get_is_not_signed() -> None:

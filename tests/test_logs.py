@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
 from io import StringIO
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from bridge import logs
 from bridge.redaction import Redaction
+from tests.conftest import ROOT, environment
 
 SECRETS = ("canary-token-0123", 'canary"\\quoted', "canary+/=base64")
 SOCKET = "wss://us-west.api.pipecat.daily.co/ws/generic/my-agent.my-org"
@@ -140,6 +143,17 @@ def test_plain_is_for_terminals_and_coloured_there_only() -> None:
     assert logs.formatter(StringIO(), "auto", Redaction()).format(error).startswith("{")
     assert logs.formatter(Terminal(), "json", Redaction()).format(error).startswith("{")
     assert "\033" not in logs.formatter(StringIO(), "plain", Redaction()).format(error)
+
+
+def test_commands_print_their_answer_and_no_log() -> None:
+    """What `flask --app app calls` prints is for a program, too; only warnings go beside it."""
+    command = [sys.executable, "-m", "flask", "--app", "app", "calls", "--json"]
+    env = os.environ | environment(DATABASE_URL="sqlite://")
+    result = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert result.stderr in ("", "Error: the ledger cannot be read: OperationalError\n")
 
 
 def test_thread_that_dies_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -27,11 +27,12 @@ class Attempt:
         """Return the secret's label, or raise WebhookRejected with the bridge's own reason."""
         method = self.webhook.method
         if method not in self.provider.methods:
-            raise WebhookRejected(f"a {method} is answered with 405: its signature proves nothing")
+            what = f"a {method} is answered with 405: its signature proves nothing"
+            raise WebhookRejected(what, "unchecked")
         try:
             return self.provider.verify(self.webhook)
         except ValueError as error:  # an SDK does not like a made-up URL
-            raise WebhookRejected("the URL cannot be read") from error
+            raise WebhookRejected("the URL cannot be read", "unchecked") from error
 
     @property
     def url(self) -> SplitResult:
