@@ -18,7 +18,7 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
 import providers
-from bridge import command_line, health, logs
+from bridge import command_line, headers, health, logs
 from bridge.answering import Answering
 from bridge.callbacks import Callbacks
 from bridge.errors import ConfigError
@@ -66,6 +66,7 @@ def create_app(
     }
     app.url_map.merge_slashes = False  # a redirect would lose the form, and is not what was signed
     app.register_error_handler(HTTPException, bare_status)
+    headers.register(app, settings.public_url)
 
     for provider in settings.providers:
         routes = VoiceRoutes(provider, answering, callbacks, settings, metrics, clock)

@@ -19,7 +19,7 @@ from bridge.redaction import Redaction
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 
 # A call spends its time waiting for /start: waiting threads are cheap, waiting processes are not.
-worker_class = "gthread"
+worker_class = "bridge.worker.Worker"  # gthread, but half a request holds no thread
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 threads = 64
 
@@ -56,6 +56,11 @@ access_log_format = "%(m)s %(U)s %(s)s %(M)sms"
 
 # Only the environment may say that a path prefix was stripped, never a request's header.
 forwarder_headers = ""
+
+# What carriers send has some 15 header fields and Heroku adds 10; the longest is a signature or
+# two. A Plivo GET with all its fields is a line of 1 KB, and 4,094 bytes are gunicorn's limit.
+limit_request_fields = 50
+limit_request_field_size = 4094
 
 # The control socket is a file in the home directory, shared by every gunicorn of one user.
 control_socket_disable = True

@@ -4,6 +4,7 @@ import logging
 import re
 
 from flask import abort, request
+from werkzeug.exceptions import HTTPException
 
 from bridge.logs import tell
 from providers.base import Provider, Webhook, WebhookRejected
@@ -17,6 +18,12 @@ def read_webhook(public_url: str, received_at: float) -> Webhook:
         body = request.get_data()  # the bytes as they came; touching request.form would eat them
     except OSError:
         abort(408)  # the client sent half of it, or left
+    except HTTPException:
+        raise
+    except Exception:
+        abort(400)  # a chunk that is none; the server finds that out while it is being read
+    if request.content_length is None and len(body) == request.max_content_length:
+        abort(413)  # chunks that are more are cut off without a word
     return Webhook(
         method=request.method,
         url=public_url + raw_target(),

@@ -18,11 +18,13 @@ from urllib.parse import urlencode
 import pytest
 import requests
 from click.testing import CliRunner
+from gunicorn.workers.gthread import ThreadWorker
 from nacl.signing import SigningKey
 from plivo.utils import signature_v3
 
 from bridge.errors import StartFailed
 from bridge.start import StartClient
+from bridge.worker import Worker
 from gateway.tokens import Tokens
 from providers.base import Provider, Webhook, WebhookRejected
 from providers.plivo import Plivo
@@ -474,10 +476,11 @@ def test_env_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_gunicorn_runs_as_decided(gunicorn_settings: dict[str, Any]) -> None:
-    """gthread with 64 threads, keep-alive longer than Heroku's router, a stop within its 30 s."""
+    """64 threads, keep-alive longer than Heroku's router, a stop within its 30 s."""
     settings = gunicorn_settings
 
-    assert settings["worker_class"] == "gthread"
+    assert settings["worker_class"] == "bridge.worker.Worker"
+    assert issubclass(Worker, ThreadWorker)
     assert (settings["threads"], settings["workers"], settings["keepalive"]) == (64, 2, 100)
     assert settings["graceful_timeout"] == 25
     assert settings["forwarder_headers"] == ""

@@ -1,0 +1,177 @@
+"""gunicorn's threaded worker, but a thread gets a request only when all of it is there.
+
+gthread gives a thread to whoever connects: it waits there for a first byte (5 s), for the rest of
+a head and of a body, and for what is left of a body that nobody wants (5 s). It waits for clients
+to hang up (2 s) in the one loop that accepts for all threads. A few hundred connections of a
+stranger who sends nothing, or half, were enough to leave callers without an answer.
+Here all of that waiting is done by the poller, as a buffering proxy would do it.
+
+It leans on names that gunicorn calls its own: they are those of the pinned version, and
+tests/test_worker.py and tests/test_flood.py tell when another version has changed them.
+"""
+
+import errno
+import selectors
+import socket
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from gunicorn import util
+from gunicorn.http import wsgi
+from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from bridge.headers import SECURITY_HEADERS
+from bridge.whole import is_asked_to_go_on, is_too_long, is_whole
+
+PATIENCE_S = 3.0  # for a whole request, and for a client to hang up
+MOST_DISCARDED = 64 * 1024
+DRAIN_S = 0.05  # for a body that nobody read: it is there already, or the connection ends
+
+
+class Connection(TConn):  # type: ignore[misc]
+    """A connection and what has come of its next request."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.received = bytearray()
+        self.at_end = False  # the client sends no more
+        self.leaving = False  # answered; waiting for the client to hang up
+        self.discarded = 0
+
+    def receive(self) -> bytes:
+        """Return what has come; none at the end, or when nothing has."""
+        try:
+            part: bytes = self.sock.recv(65536)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            part = b""
+        self.at_end = not part
+        return part
+
+    def hand_over(self) -> None:
+        """Let gunicorn's parser read what was received, behind what it has itself."""
+        self.init()
+        unreader = self.parser.unreader
+        unreader.unread(unreader.take_buffered() + bytes(self.received))
+        self.received.clear()
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """What gunicorn.conf.py names as worker_class."""
+
+    def init_process(self) -> None:
+        """Answer without a banner, in this process."""
+        wsgi.Response = Response
+        util.write_error = write_error
+        super().init_process()
+
+    def accept(self, listener: Any) -> None:
+        """Take a connection; the poller waits for its request."""
+        try:
+            sock, address = listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                raise
+            return
+        self.nr_conns += 1
+        self.enqueue_req(Connection(self.cfg, sock, address, listener.getsockname()))
+
+    def enqueue_req(self, conn: Connection) -> None:
+        """Give a request to a thread, or wait for the rest of it."""
+        if self._is_ready(conn):
+            super().enqueue_req(conn)
+        else:
+            self._wait_for(conn)
+
+    def on_pending_socket_readable(self, conn: Connection, client: Any) -> None:
+        """Read on."""
+        if conn.leaving:
+            conn.discarded += len(conn.receive())
+            if conn.at_end or conn.discarded > MOST_DISCARDED:
+                self._forget(conn, client)
+                self._close(conn)
+        elif self._is_ready(conn):
+            self._forget(conn, client)
+            super().enqueue_req(conn)
+        elif is_too_long(bytes(conn.received)):
+            self._forget(conn, client)
+            refusal = LimitRequestHeaders("limit request headers fields size")
+            self.handle_error(None, conn.sock, conn.client, refusal)
+            self._part_from(conn)
+
+    def finish_request(self, conn: Connection, fs: Any) -> None:
+        """Do as gunicorn does, but let the poller wait until the client hangs up."""
+        if fs.cancelled() or (fs.exception() is None and not fs.result()):
+            self._part_from(conn)
+        else:
+            super().finish_request(conn, fs)
+
+    def handle(self, conn: Connection) -> Any:
+        """Answer a request, on a thread."""
+        if conn.received:
+            conn.hand_over()
+        conn.data_ready = True
+        return super().handle(conn)
+
+    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
+        deadline = time.monotonic() + DRAIN_S
+        return keepalive and bool(conn.parser.finish_body(deadline=deadline))
+
+    def _is_ready(self, conn: Connection) -> bool:
+        if self.cfg.is_ssl:
+            return True  # these bytes say nothing before they are decrypted
+        conn.sock.setblocking(False)
+        conn.received += conn.receive()
+        before: bytes = conn.parser.unreader.buf.getvalue() if conn.parser else b""
+        received = before + conn.received
+        if conn.at_end or is_whole(received):
+            return True
+        if is_asked_to_go_on(received):
+            with suppress(OSError):  # gunicorn would say so too, but only once a thread reads
+                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return False
+
+    def _wait_for(self, conn: Connection) -> None:
+        """Wait for a client, but no longer than PATIENCE_S: murder_pending ends it then."""
+        conn.timeout = time.monotonic() + PATIENCE_S
+        self.pending_conns.append(conn)
+        readable = partial(self.on_pending_socket_readable, conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+
+    def _forget(self, conn: Connection, client: Any) -> None:
+        self.poller.unregister(client)
+        self.pending_conns.remove(conn)
+
+    def _part_from(self, conn: Connection) -> None:
+        """Close as RFC 9112, 9.6 asks for: what was sent last is not to be lost in a reset."""
+        conn.leaving = True
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self._wait_for(conn)
+        except OSError:
+            self._close(conn)
+
+    def _close(self, conn: Connection) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
+
+class Response(wsgi.Response):  # type: ignore[misc]
+    """gunicorn's, but it does not say whose it is."""
+
+    def default_headers(self) -> list[str]:
+        """Leave the banner out."""
+        headers: list[str] = super().default_headers()
+        return [line for line in headers if not line.startswith("Server:")]
+
+
+def write_error(sock: socket.socket, status: int, reason: str, _: str) -> None:
+    """Answer what gunicorn refuses itself as the bridge does: a bare status, the same headers."""
+    lines = [f"HTTP/1.1 {status} {reason}", "Connection: close", "Content-Length: 0"]
+    lines += [f"{name}: {value}" for name, value in SECURITY_HEADERS.items()]
+    util.write_nonblock(sock, "\r\n".join([*lines, "", ""]).encode("latin-1"))

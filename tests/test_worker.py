@@ -1,0 +1,139 @@
+"""How requests are taken, over real sockets, by the bridge as the Procfile runs it."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+import demo
+from bridge.headers import SECURITY_HEADERS
+from tests.test_faults import House, house
+
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
+UNSIGNED = b"POST /twilio/voice HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One bridge for all of them; nobody calls."""
+    with house(tmp_path_factory.mktemp("worker")) as running:
+        yield running
+
+
+@pytest.fixture
+def line(home: House) -> Iterator[socket.socket]:
+    """A connection to it."""
+    address = ("127.0.0.1", int(demo.port_of(home.bridge_url)))
+    with socket.create_connection(address, timeout=20) as sock:
+        yield sock
+
+
+def answer(line: socket.socket) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of the next answer; its body is read too."""
+    reader = line.makefile("rb", buffering=0)
+    status = int(reader.readline().split()[1])
+    headers = {}
+    while text := reader.readline().decode().strip():
+        name, _, value = text.partition(": ")
+        headers[name] = value
+    reader.read(int(headers.get("Content-Length", "0")))
+    return status, headers
+
+
+ODD = {
+    "200": (HEALTH, 200),
+    "403": (UNSIGNED, 403),
+    "404": (b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+    "405": (b"PUT /twilio/voice HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    "413": (b"POST /twilio/voice HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n", 413),
+    "no request": (b"\x16\x03\x01\x02\r\n\r\n", 400),
+    "no header": (b"GET /health HTTP/1.1\r\nHost: a\r\nb ad\r\n\r\n", 400),
+    "two lengths": (
+        b"POST /twilio/voice HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+        b"Content-Length: 6\r\n\r\nabcdef",
+        400,
+    ),
+    "length and chunks": (
+        b"POST /twilio/voice HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    "long line": (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    "long field": (b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 5000 + b"\r\n\r\n", 431),
+    "many fields": (b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 60 + b"\r\n", 431),
+    "no end": (b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"X: aaaaaaaaaaaa\r\n" * 3000, 431),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_every_answer_has_its_headers_and_no_banner(line: socket.socket, name: str) -> None:
+    """The bridge's own answers and those that gunicorn gives before it is asked."""
+    request, expected = ODD[name]
+    line.sendall(request)
+    status, headers = answer(line)
+
+    assert status == expected
+    assert headers.items() >= SECURITY_HEADERS.items()
+    assert "Server" not in headers
+    assert not any("gunicorn" in value.lower() for value in headers.values())
+
+
+def test_connection_serves_one_request_after_the_other(line: socket.socket) -> None:
+    """Kept alive, as Heroku's router keeps them, and whatever pieces a request comes in."""
+    for request in (UNSIGNED, HEALTH, UNSIGNED):
+        for at in range(0, len(request), 20):
+            line.sendall(request[at : at + 20])
+        assert answer(line)[0] == (200 if request is HEALTH else 403)
+
+
+def test_requests_that_come_together_are_answered_in_turn(line: socket.socket) -> None:
+    """Two and a half in one piece; the last one when its other half is there."""
+    line.sendall(UNSIGNED + HEALTH + UNSIGNED[:30])
+    assert [answer(line)[0] for _ in range(2)] == [403, 200]
+    line.sendall(UNSIGNED[30:])
+    assert answer(line)[0] == 403
+
+
+def test_client_that_asks_first_is_told_to_go_on(line: socket.socket) -> None:
+    """Expect: 100-continue, as some HTTP clients send it with a form."""
+    head = UNSIGNED[:-5].replace(b"Host: a", b"Host: a\r\nExpect: 100-continue")
+    line.sendall(head)
+    assert line.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    line.sendall(b"abcde")
+    status = answer(line)[0]
+    assert (answer(line)[0] if status == 100 else status) == 403  # gunicorn says it once more
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status"),
+    [
+        ([b"5\r\nabcde\r\n", b"0\r\n\r\n"], 403),
+        ([b"5\r\nab", b"cde\r\n0\r\nX-Sum: 1\r\n", b"\r\n"], 403),
+        ([b"5;x=1\r\nabcde\r\n", b"0\r\n\r\n"], 403),
+        ([b"4000\r\n" + b"a" * 0x4000 + b"\r\n"] * 5 + [b"0\r\n\r\n"], 413),
+        ([b"0 x\r\n"], 400),
+    ],
+)
+def test_chunks_are_counted(line: socket.socket, chunks: list[bytes], status: int) -> None:
+    """A body without a length is read to its end, or refused at 64 KiB."""
+    line.sendall(b"POST /twilio/voice HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for chunk in chunks:
+        line.sendall(chunk)
+
+    assert answer(line)[0] == status
+
+
+@pytest.mark.parametrize("sent", [b"", UNSIGNED[:30], UNSIGNED[:-1], b"x" * 4000])
+def test_half_a_request_is_hung_up_on(line: socket.socket, sent: bytes) -> None:
+    """Whoever stalls loses the connection, and nothing is said."""
+    line.sendall(sent)
+    assert line.recv(100) == b""
+
+
+def test_client_that_leaves_early_is_let_go(line: socket.socket) -> None:
+    """The end of what it sends is the end of the connection, not of somebody's patience."""
+    line.sendall(UNSIGNED[:-1])
+    line.shutdown(socket.SHUT_WR)
+    while line.recv(1000):
+        pass
