@@ -6,13 +6,14 @@ BIN = $(VENV)/bin
 INTEROP = $(VENV)-interop
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run check format snapshots interop pins
+.PHONY: help demo test run check audit format snapshots interop pins
 
 help:
 	@echo "make demo       one call per carrier through the whole path, on this machine"
 	@echo "make test       every test"
 	@echo "make run        the bridge as the Procfile runs it, settings from $(ENV_FILE)"
-	@echo "make check      format, lint, types and tests: what CI runs"
+	@echo "make check      format, lint, types, audit and tests: what CI runs"
+	@echo "make audit      secrets in tracked files, known vulnerabilities of what is installed"
 	@echo "make interop    calls answered by Pipecat's own bot and development runner; not part of check"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make snapshots  approve the XML as it is now; read the diff before you commit it"
@@ -33,8 +34,14 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.secret_scan
+	$(BIN)/python -m tests.audit
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m "faults or fuzz" -n 0 -s
+
+audit: $(VENV)/dev
+	$(BIN)/python -m tests.secret_scan
+	$(BIN)/python -m tests.audit
 
 interop: $(VENV)/dev $(INTEROP)/ready
 	INTEROP_PYTHON="$(abspath $(INTEROP))/bin/python" $(BIN)/python -m pytest -m interop -n 0

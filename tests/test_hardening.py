@@ -490,10 +490,17 @@ def test_gunicorn_runs_as_decided(gunicorn_settings: dict[str, Any]) -> None:
 
 
 def test_ci_runs_what_the_readme_names() -> None:
-    """make check and make demo; and make check is format, lint, types and tests."""
+    """make check and make demo; and make check is format, lint, types, audit and tests."""
     assert {"make check", "make demo"} <= set((ROOT / ".ci" / "run").read_text().splitlines())
     check = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
-    for part in ("ruff format --check", "ruff check", "mypy", "pytest"):
+    for part in (
+        "ruff format --check",
+        "ruff check",
+        "mypy",
+        "tests.secret_scan",
+        "tests.audit",
+        "pytest",
+    ):
         assert part in check
 
 
