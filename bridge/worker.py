@@ -28,6 +28,7 @@ from bridge.whole import is_asked_to_go_on, is_too_long, is_whole
 
 PATIENCE_S = 3.0  # for a whole request, and for a client to hang up
 MOST_DISCARDED = 64 * 1024
+NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
 DRAIN_S = 0.05  # for a body that nobody read: it is there already, or the connection ends
 
 
@@ -39,6 +40,7 @@ class Connection(TConn):  # type: ignore[misc]
         self.received = bytearray()
         self.at_end = False  # the client sends no more
         self.leaving = False  # answered; waiting for the client to hang up
+        self.closed = False
         self.discarded = 0
 
     def receive(self) -> bytes:
@@ -63,6 +65,12 @@ class Connection(TConn):  # type: ignore[misc]
 class Worker(ThreadWorker):  # type: ignore[misc]
     """What gunicorn.conf.py names as worker_class."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Together less than worker_connections: then it never stops to accept.
+        self.max_keepalived = self.worker_connections // 2
+        self.most_pending = self.worker_connections // 4
+
     def init_process(self) -> None:
         """Answer without a banner, in this process."""
         wsgi.Response = Response
@@ -74,7 +82,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         try:
             sock, address = listener.accept()
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+            if error.errno not in NOT_NOW:
                 raise
             return
         self.nr_conns += 1
@@ -84,24 +92,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Give a request to a thread, or wait for the rest of it."""
         if self._is_ready(conn):
             super().enqueue_req(conn)
+        elif is_too_long(bytes(conn.received)):
+            refusal = LimitRequestHeaders("limit request headers fields size")
+            self.handle_error(None, conn.sock, conn.client, refusal)
+            self._part_from(conn)
         else:
             self._wait_for(conn)
 
     def on_pending_socket_readable(self, conn: Connection, client: Any) -> None:
         """Read on."""
+        if conn.closed:
+            return  # to make room, by what else happened at this moment
         if conn.leaving:
             conn.discarded += len(conn.receive())
             if conn.at_end or conn.discarded > MOST_DISCARDED:
                 self._forget(conn, client)
                 self._close(conn)
-        elif self._is_ready(conn):
+        elif self._is_ready(conn) or is_too_long(bytes(conn.received)):
             self._forget(conn, client)
-            super().enqueue_req(conn)
-        elif is_too_long(bytes(conn.received)):
-            self._forget(conn, client)
-            refusal = LimitRequestHeaders("limit request headers fields size")
-            self.handle_error(None, conn.sock, conn.client, refusal)
-            self._part_from(conn)
+            self.enqueue_req(conn)
 
     def finish_request(self, conn: Connection, fs: Any) -> None:
         """Do as gunicorn does, but let the poller wait until the client hangs up."""
@@ -136,7 +145,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return False
 
     def _wait_for(self, conn: Connection) -> None:
-        """Wait for a client, but no longer than PATIENCE_S: murder_pending ends it then."""
+        """Wait for a client, but no longer than PATIENCE_S: murder_pending ends it then.
+
+        Where many are waited for, the one that has had the most time has to go.
+        """
+        if len(self.pending_conns) >= self.most_pending:
+            oldest = self.pending_conns[0]
+            self._forget(oldest, oldest.sock)
+            self._close(oldest)
         conn.timeout = time.monotonic() + PATIENCE_S
         self.pending_conns.append(conn)
         readable = partial(self.on_pending_socket_readable, conn)
@@ -157,6 +173,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._close(conn)
 
     def _close(self, conn: Connection) -> None:
+        conn.closed = True
         self.nr_conns -= 1
         conn.close()
 

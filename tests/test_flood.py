@@ -6,6 +6,7 @@ Every signed webhook gets its stream whatever else is sent. Figures are printed;
 
 import contextlib
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -140,29 +141,44 @@ def test_clients_that_stall_do_not_hold_up_the_callers(
     home: House, calm: Callers, sent: str
 ) -> None:
     """200 connections, again and again, for 128 threads; half of them go on a byte at a time."""
-    port = int(demo.port_of(home.bridge_url))
-    opened: list[socket.socket] = []
-
-    def stall() -> None:
-        end = time.monotonic() + FLOOD_S
-        while time.monotonic() < end:
-            for sock in opened:
-                sock.close()
-            opened[:] = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
-            for sock in opened:
-                sock.sendall(STALLED[sent])
-            for _ in range(4):
-                time.sleep(0.5)
-                for sock in opened[:100]:
-                    with contextlib.suppress(OSError):  # hung up on
-                        sock.sendall(b"a")
-
-    try:
-        callers = Callers(home).during(stall)
-    finally:
-        for sock in opened:
-            sock.close()
+    callers = Callers(home).during(lambda: stall(home, 200, STALLED[sent]))
 
     print(f"200 connections that send {sent}: {callers}")  # noqa: T201
     assert callers.troubles == []
     assert callers.p99_ms / calm.p99_ms < 30
+
+
+def test_more_connections_than_a_process_takes(home: House, calm: Callers) -> None:
+    """3,000, where two processes take 1,000 each: those who have had the most time have to go."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip(f"this machine allows {hard} open files: ulimit -H -n 4096")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    try:
+        callers = Callers(home).during(lambda: stall(home, 3000, HEAD))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    print(f"3,000 connections that send half a head: {callers}")  # noqa: T201
+    assert "Traceback" not in (home.folder / "bridge.log").read_text()
+    assert callers.troubles == []
+    assert callers.p99_ms / calm.p99_ms < 30
+
+
+def stall(home: House, count: int, content: bytes) -> None:
+    """Open connections, and again; the first hundred go on a byte at a time."""
+    address = ("127.0.0.1", int(demo.port_of(home.bridge_url)))
+    end = time.monotonic() + FLOOD_S
+    while time.monotonic() < end:
+        with contextlib.ExitStack() as opened:
+            stalled = [
+                opened.enter_context(socket.create_connection(address)) for _ in range(count)
+            ]
+            for sock in stalled:
+                with contextlib.suppress(OSError):  # hung up on
+                    sock.sendall(content)
+            for _ in range(4):
+                time.sleep(0.5)
+                for sock in stalled[:100]:
+                    with contextlib.suppress(OSError):
+                        sock.sendall(b"a")

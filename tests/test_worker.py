@@ -1,5 +1,6 @@
 """How requests are taken, over real sockets, by the bridge as the Procfile runs it."""
 
+import errno
 import socket
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import pytest
 
 import demo
 from bridge.headers import SECURITY_HEADERS
+from bridge.worker import Connection, Worker
 from tests.test_faults import House, house
 
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
@@ -31,13 +33,13 @@ def line(home: House) -> Iterator[socket.socket]:
 
 def answer(line: socket.socket) -> tuple[int, dict[str, str]]:
     """Return the status and the headers of the next answer; its body is read too."""
-    reader = line.makefile("rb", buffering=0)
-    status = int(reader.readline().split()[1])
-    headers = {}
-    while text := reader.readline().decode().strip():
-        name, _, value = text.partition(": ")
-        headers[name] = value
-    reader.read(int(headers.get("Content-Length", "0")))
+    with line.makefile("rb", buffering=0) as reader:
+        status = int(reader.readline().split()[1])
+        headers = {}
+        while text := reader.readline().decode().strip():
+            name, _, value = text.partition(": ")
+            headers[name] = value
+        reader.read(int(headers.get("Content-Length", "0")))
     return status, headers
 
 
@@ -137,3 +139,21 @@ def test_client_that_leaves_early_is_let_go(line: socket.socket) -> None:
     line.shutdown(socket.SHUT_WR)
     while line.recv(1000):
         pass
+
+
+def test_process_without_free_files_lives_on() -> None:
+    """Too many open files: the connection waits in the kernel, and the worker does not crash."""
+
+    class Full:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+    Worker.__new__(Worker).accept(Full())
+
+
+def test_connection_that_had_to_make_room_is_not_read() -> None:
+    """It may have been told of at the same moment: reading it would end the worker."""
+    gone = Connection.__new__(Connection)
+    gone.closed = True
+
+    Worker.__new__(Worker).on_pending_socket_readable(gone, None)
