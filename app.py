@@ -93,7 +93,8 @@ def announce(settings: Settings) -> None:
     if lines.listed:
         agents = sorted({line.agent for line in lines.listed.values() if line.agent})
         log.info("%d numbers have lines of their own, agents %s", len(lines.listed), agents)
-    if open_to_all := sorted({line.agent for line in lines if line.websocket_auth == "none"}):
+    answering = [line for line in lines if line.agent and line.accept == "answer"]
+    if open_to_all := sorted({line.agent for line in answering if line.websocket_auth == "none"}):
         log.warning(
             "websocket_auth is none for %s: whoever knows an agent's name can talk to it",
             ", ".join(open_to_all),

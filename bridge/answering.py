@@ -88,7 +88,7 @@ class Answering:
             provider.name,
             call.id,
             "stream",
-            f"session {session.id}",
+            f"session {session.id}" if session.token else "no token asked for",
             agent=line.agent,
             session_id=session.id,
             answered_at=sent_at,

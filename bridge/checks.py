@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ SECONDS = (
 )
 LONGEST_MESSAGE = 1000  # characters; Twilio takes 4096, and nobody listens that long
 SHORTEST_RING_S, LONGEST_RING_S = 5, 120
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # XML cannot hold them
 
 
 class Unusable(ValueError):
@@ -32,6 +34,8 @@ def message(value: Any) -> str:
     """Return words for a caller."""
     if not isinstance(value, str) or not value.strip():
         raise Unusable(f"is {shown(value)}: give the words in quotes")
+    if CONTROL.search(value):
+        raise Unusable("holds a control character, which cannot be said")
     if len(value.strip()) > LONGEST_MESSAGE:
         raise Unusable(f"has {len(value.strip())} characters: {LONGEST_MESSAGE} are allowed")
     return value.strip()
@@ -98,7 +102,11 @@ def json_object(value: Any) -> dict[str, Any]:
             raise Unusable(f"has {name!r}, which the bridge fills in itself: rename it")
         if not name or not name.isprintable():
             raise Unusable(f"has the name {shown(name)}: give one that can be printed")
-    check_json(value)
+    try:
+        check_json(value)
+        json.dumps(value)
+    except (RecursionError, ValueError) as error:
+        raise error if isinstance(error, Unusable) else Unusable("is nested too deep") from error
     return value
 
 
@@ -108,6 +116,8 @@ def check_json(value: Any) -> None:
         for inner in value.values() if isinstance(value, dict) else value:
             check_json(inner)
         return
+    if isinstance(value, str) and CONTROL.search(value):
+        raise Unusable("holds a control character, which not every carrier hands on")
     known = isinstance(value, str | bool | int | float)
     if not known or (isinstance(value, float) and not math.isfinite(value)):
         raise Unusable(f"holds {value}, which JSON does not know: put it in quotes")
@@ -119,6 +129,8 @@ def public_key_problem(value: str) -> str | None:
         return 'is not set: the public key "pk_..." of your Pipecat Cloud organisation'
     if not (value.isascii() and value.isprintable()) or " " in value:
         return "holds characters no key has: copy it again"
+    if "," in value:
+        return "is a list: give one key; a line of numbers.toml can name another"
     if value.startswith("sk_"):
         return "is a private key (sk_...): give the public one (pk_...)"
     return None

@@ -11,7 +11,6 @@ from bridge import checks
 from bridge.checks import Unusable
 from bridge.ledger.database import BadDatabaseUrl, read_url
 from bridge.line import Hold, Line, Lines, Sorry
-from bridge.socket_url import UnusableSocketUrl, check_socket_url, socket_url
 from providers.base import BadSecret, Provider
 
 START_URL = "https://api.pipecat.daily.co/v1/public/{agent}/start"
@@ -166,33 +165,6 @@ def read_line(env: Mapping[str, str], faults: list[str]) -> Line:
     )
 
 
-def check_lines(lines: Lines, pattern: str, faults: list[str]) -> None:
-    """Note what the lines need and the environment does not say; each variable once."""
-    if not lines.default.agent and not lines.listed:
-        faults.append("PIPECAT_AGENT is not set: the agent that answers")
-    # Listed lines without an agent have been named; the default line may do without one then.
-    answering = [
-        line for line in lines if line.accept == "answer" and (line.agent or not lines.listed)
-    ]
-    if any(line.websocket_auth == "token" and not line.public_key for line in answering):
-        faults.append(f"PIPECAT_PUBLIC_KEY {checks.public_key_problem('')}")
-    for line in answering:
-        if line.websocket_auth == "token":
-            continue
-        if not line.organization and "{organization}" in pattern:
-            faults.append(
-                "PIPECAT_ORGANIZATION is not set: whose the agents with websocket_auth none are"
-            )
-            return
-        try:
-            check_socket_url(socket_url(pattern, line.region, line.agent, line.organization))
-        except UnusableSocketUrl as error:
-            faults.append(
-                f"the socket URL of agent {line.agent!r} (PIPECAT_SOCKET_URL, PIPECAT_REGION "
-                f"{line.region!r}, PIPECAT_ORGANIZATION {line.organization!r}) {error}"
-            )
-
-
 def read_ledger_url(env: Mapping[str, str], faults: list[str]) -> URL:
     """Return where the ledger is."""
     try:
@@ -219,7 +191,7 @@ def secrets_of(
     """Return everything that no log line may show."""
     variables = [name for carrier in providers for name in carrier.secret_variables()]
     written = [part.strip() for name in variables for part in env.get(name, "").split(",")]
-    owned = [part.partition("=")[2] for part in written]
+    owned = [part.partition("=")[2].strip() for part in written]
     keys = [line.public_key for line in lines]
     password = read_ledger_url(env, []).password or ""
     return frozenset(

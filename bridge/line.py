@@ -8,7 +8,10 @@ from providers.base import Call
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 NUMBER = re.compile(r"\+?([1-9][0-9]{2,14})")  # short numbers too, with or without its plus
-SIP_ADDRESS = re.compile(r"(?i)(?:sips?:)?([^\s@;:]+@)([^\s@;]+)(?:;.*)?")
+SIP_ADDRESS = re.compile(
+    r"(?i)<?(?:sips?:)?(?P<user>[^\s@;:<>]+)@(?P<host>\[[0-9a-f:.]+\]|[^\s@;:?<>]+)"
+    r"(?::[0-9]+)?(?:[;?][^<>]*)?>?"
+)
 CLIENT = re.compile(r"client:\S+")
 
 
@@ -85,5 +88,5 @@ def key_of(address: str) -> str:
     if CLIENT.fullmatch(address):
         return address
     if sip := SIP_ADDRESS.fullmatch(address):
-        return sip[1] + sip[2].lower()
+        return f"{sip['user']}@{sip['host'].lower()}"
     return ""

@@ -15,7 +15,10 @@ from bridge.toml_position import line_number
 from providers.base import Provider
 
 FILE = "numbers.toml"
-VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+VARIABLE = re.compile(r"(?![ps]k_)[A-Za-z_][A-Za-z0-9_]*")
+NUMBER_WITHOUT_QUOTES = re.compile(r"(?m)^\s*\[\s*\+")
+QUOTE_IT = '; numbers stand in quotes: ["+14155550100"]'
+MOST_PLACES = 20  # faults whose line is looked up; that takes a moment each
 KEYS: Mapping[str, Callable[[Any], Any]] = {
     "agent": checks.text,
     "public_key": checks.text,
@@ -46,15 +49,15 @@ class Numbers:
         self._text = text
         self._env = env
         self._faults = faults
+        self._noted = 0
 
     def read(self, base: Line, providers: Sequence[Provider]) -> Lines:
         """Return every line; `base` has what the environment says where a line says nothing."""
         try:
             content = tomllib.loads(self._text)
-        except tomllib.TOMLDecodeError as error:
-            self._faults.append(
-                f'{self._name} is no TOML: {error}; numbers stand in quotes: ["+14155550100"]'
-            )
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+            cure = NUMBER_WITHOUT_QUOTES.search(self._text) and QUOTE_IT
+            self._faults.append(f"{self._name} is no TOML: {error}{cure or ''}")
             return Lines(base)
         default, listed, spelled = base, dict[str, Line](), dict[str, str]()
         # [default] first, wherever it stands: the others inherit from it.
@@ -62,7 +65,7 @@ class Numbers:
             path = (name,)
             key = "default" if name == "default" else key_of(name)
             if not key:
-                cure = 'write it as "+14155550100", "sip:name@example.com" or "client:name"'
+                cure = 'write "+14155550100", "sip:name@example.com", "client:name" or default'
                 self._fault(path, f"is no number: {cure}")
             elif not isinstance(content[name], dict):
                 self._fault(path, f'is no table: write ["{name}"] and its keys below')
@@ -96,10 +99,9 @@ class Numbers:
     ) -> Sorry:
         found = dict(self._values(path, table, SORRY_KEYS))
         if (voice := found.get("voice")) and not any(p.voice(voice) for p in providers):
-            names = " nor ".join(provider.name for provider in providers) or "no carrier"
-            self._fault(
-                (*path, "voice"), f'is {voice!r}: {names} knows it; "Polly.Joanna" is usual'
-            )
+            names = ", ".join(provider.name for provider in providers) or "any carrier"
+            problem = f'is {voice!r}, no voice of {names}: "Polly.Joanna" is one'
+            self._fault((*path, "voice"), problem)
         return replace(base, **found)
 
     def _public_key(self, path: Sequence[str], variable: str) -> str:
@@ -127,7 +129,8 @@ class Numbers:
                 self._fault(where, str(error))
 
     def _fault(self, path: Sequence[str], problem: str) -> None:
-        where = line_number(self._text, path)
+        self._noted += 1
+        where = line_number(self._text, path) if self._noted <= MOST_PLACES else "?"
         shown = ".".join(part if part.isidentifier() else f'"{part}"' for part in path)
         self._faults.append(f"{self._name} line {where}: {shown} {problem}")
 
@@ -140,7 +143,8 @@ def read_numbers(
     if text and path:
         faults.append("NUMBERS and NUMBERS_FILE are both set: keep one of them")
     elif text:
-        return Numbers("NUMBERS", env["NUMBERS"], env, faults).read(base, providers)
+        text = with_line_ends(env["NUMBERS"].removeprefix("\ufeff"))
+        return Numbers("NUMBERS", text, env, faults).read(base, providers)
     elif path or Path(FILE).exists():
         path = path or FILE
         try:
@@ -151,3 +155,14 @@ def read_numbers(
         else:
             return Numbers(path, text, env, faults).read(base, providers)
     return Lines(base)
+
+
+def with_line_ends(text: str) -> str:
+    """Return the text of a variable; where no line can end, some platforms write \\n instead."""
+    if "\n" in text or "\\n" not in text:
+        return text
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return text.replace("\\n", "\n")
+    return text

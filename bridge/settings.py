@@ -8,6 +8,7 @@ from sqlalchemy import URL
 from bridge import environment as read
 from bridge.errors import ConfigError
 from bridge.line import Lines
+from bridge.needs import check_lines
 from bridge.numbers import read_numbers
 from providers.base import Provider
 
@@ -50,7 +51,7 @@ class Settings:
             secrets=frozenset(),
             providers=enabled,
         )
-        read.check_lines(settings.lines, settings.socket_url, faults)
+        check_lines(settings.lines, settings.socket_url, faults)
         if faults:
             raise ConfigError(faults)
         return replace(settings, secrets=read.secrets_of(env, settings.lines, enabled))

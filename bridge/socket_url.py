@@ -68,7 +68,9 @@ def with_body(url: str, body: Mapping[str, object]) -> str:
     A raw "+" would arrive as a space and the URL-safe alphabet is refused: both lose the body.
     https://docs.pipecat.ai/pipecat-cloud/guides/generic-websocket
     """
-    encoded = base64.b64encode(json.dumps(body, separators=(",", ":")).encode()).decode()
+    # In UTF-8, not in \\u escapes: names of many languages take a third of the room that way.
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    encoded = base64.b64encode(text.encode("utf-8", "replace")).decode()
     parts = urlsplit(url)
     query = f"{parts.query}&" if parts.query else ""
     return parts._replace(query=f"{query}body={quote(encoded, safe='')}").geturl()

@@ -75,7 +75,7 @@ class StartClient:
                 answer = self._ask(line, provider, deadline)
             except DeadlinePassed as error:
                 before = f"; before that: {failure}" if failure else ""
-                what = f"{error} (START_DEADLINE_S){before}"
+                what = f"{error} (START_DEADLINE_S, or the line's deadline_s){before}"
                 full = failure is not None and failure.kind == "at_capacity"
                 raise StartFailed("at_capacity" if full else "deadline", what, attempts) from error
             except AnswerTooLong as error:

@@ -29,7 +29,9 @@ def stream_for(
     data = caller_data(provider.name, call, body)
     url = with_token(session.ws_url, session.token) if session.token else session.ws_url
     if provider.longest_parameter is not None:
-        parameters, left_out = as_parameters(data, provider.longest_parameter)
+        parameters, left_out = as_parameters(
+            data, provider.longest_parameter, provider.longest_document
+        )
         return Stream(url, parameters, tuple(left_out))
     most = provider.longest_stream_url
     if len(url) > most:

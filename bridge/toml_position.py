@@ -12,7 +12,7 @@ def line_number(text: str, path: Sequence[str]) -> int:
     The text has to be good TOML. The first lines of a file are a good file of their own, but for
     a value that goes over several lines: that one is there when its last line is.
     """
-    lines = text.splitlines(keepends=True)
+    lines = [f"{line}\n" for line in text.split("\n")]  # TOML knows no other end of a line
 
     def is_there(count: int) -> bool:
         return has(longest_good_start(lines, count), path)

@@ -18,6 +18,7 @@ from typing import ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 SOCKET_URL = re.compile(r"(?i)wss?://\S+")
+LONGEST_NAME = 80  # characters; telephone networks carry 15
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -99,7 +100,7 @@ class Call:
     """What every carrier says about an incoming call."""
 
     id: str  # the carrier's own id; quote it to their support
-    from_number: str  # E.164 "+14155550100", a SIP address, a client name; "" if withheld
+    from_number: str  # E.164 "+14155550100", a SIP address, a client name; "", "anonymous", ...
     to_number: str  # the same, for the number that was called
     direction: str = "inbound"  # or "outbound"
     attestation: str = ""  # STIR: "A", "B", "C", "unverified"; "" if the carrier does not say
@@ -155,6 +156,7 @@ class Provider(ABC):
     # <Parameter>, its name and value together; the others have one for the whole URL.
     longest_parameter: ClassVar[int | None] = None
     longest_stream_url: ClassVar[int] = 2047
+    longest_document: ClassVar[int] = 64_000  # in bytes; Twilio names a limit, the others none
     callback_status: ClassVar[int]  # what it wants to hear when a callback was taken
     console: ClassVar[str]  # where in its console the voice URL is pasted, for a person
     # If it signs the moment of sending: the header with it, and how many seconds it may be off.
@@ -184,7 +186,8 @@ class Provider(ABC):
     def read_call(self, webhook: Webhook) -> Call:
         """Return the call, or raise BadWebhook naming the field that is missing."""
         fields = webhook.fields
-        name = fields.first(self.caller_name_field).strip()
+        # Cut: whoever calls chooses it, and its room is taken from what the line says.
+        name = fields.first(self.caller_name_field).strip()[:LONGEST_NAME]
         if name.removeprefix("+") == fields.first("From").removeprefix("+"):
             name = ""  # the number once more, for want of a name
         return Call(

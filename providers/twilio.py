@@ -19,7 +19,7 @@ from twilio.request_validator import (
 from providers.base import BadSecret, Fields, Provider, StreamEvent, Webhook, WebhookRejected
 from providers.signing import Secret, listed, matching, owned, required_header
 
-ACCOUNT_SID = re.compile("AC[0-9a-fA-F]{32}")
+ACCOUNT_SID = re.compile("AC[0-9a-f]{32}")
 
 
 class Twilio(Provider):
@@ -55,6 +55,8 @@ class Twilio(Provider):
         ]
         self._shared_keys = owned(shared, secrets[shared]) if shared in secrets else ()
         for token in self._tokens:
+            if not token.owner and re.match("AC[0-9a-f]{32}=", token.value):
+                raise BadSecret(f"{any_account} holds an account's id: write that to {accounts}")
             if token.owner and not ACCOUNT_SID.fullmatch(token.owner):
                 raise BadSecret(
                     f'{accounts} is no list of "AC...=token,AC...=token": '

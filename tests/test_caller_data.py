@@ -14,7 +14,8 @@ from syrupy.assertion import SnapshotAssertion
 from werkzeug.test import TestResponse
 
 from bridge.caller_data import NAMES, as_parameters, caller_data, in_url
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, StartFailed
+from bridge.ledger.memory import StreamSeen
 from bridge.settings import Settings
 from bridge.start import Session
 from providers import PROVIDERS
@@ -139,6 +140,8 @@ def test_words_over_several_lines_arrive_as_they_are(carrier: type[Provider]) ->
 
 def test_line_cannot_pretend_to_be_the_caller() -> None:
     """What the bridge says itself is never what numbers.toml says."""
+    said = ("call_id", "provider", "from", "to", "direction", "stir_attestation", "caller_name")
+    assert {*said, "from_number", "to_number"} == set(NAMES)
     for name in NAMES:
         numbers = f'[default]\nbody = {{ {name} = "x" }}'
         with pytest.raises(ConfigError) as caught:
@@ -164,16 +167,14 @@ def test_what_does_not_fit_is_left_out_and_logged(caplog: pytest.LogCaptureFixtu
         assert "from" in told(response)
 
 
-def test_name_goes_before_the_rest_of_the_caller(carrier: type[Provider]) -> None:
-    """A caller who writes an endless name loses the name, not the call."""
-    endless = "x" * 3000
-    numbers = '[default]\nbody = { k = "v" }'
+def test_endless_name_takes_no_room_from_the_line(carrier: type[Provider]) -> None:
+    """It is cut: who calls must not decide what the line can tell its bot."""
+    endless = "名" * 3000
+    numbers = f'[default]\nbody = {{ k = "{"v" * 400}" }}'
     data = told(answer(carrier.name, numbers, **{carrier.caller_name_field: endless}))
 
-    assert "caller_name" not in data
-    assert data["direction"] == "inbound"
-    # In a URL the line's keys are the first to go; among <Parameter>s each has its own limit.
-    assert ("k" in data) is (carrier.longest_parameter is not None)
+    assert data["k"] == "v" * 400
+    assert data["caller_name"] == "名" * 80
 
 
 @given(
@@ -191,13 +192,65 @@ def test_no_carriers_limit_is_ever_passed(body: dict[str, str], name: str, calle
     for carrier in BY_NAME.values():
         data = caller_data(carrier.name, call, body)
         if carrier.longest_parameter is not None:
-            parameters, left_out = as_parameters(data, carrier.longest_parameter)
+            parameters, left_out = as_parameters(data, carrier.longest_parameter, 64_000)
             assert all(len(n) + len(v) < 500 for n, v in parameters.items())
             assert len(parameters) + len(left_out) == len(data)
         else:
             url, left_out = in_url(data, f"{SOCKET}/token", carrier.longest_stream_url)
             assert len(url) < 2048
             assert left_out == list(reversed(data))[: len(left_out)]
+
+
+@pytest.mark.parametrize(
+    ("room", "gone"),
+    [
+        (0, []),
+        (1, ["last"]),
+        (40, ["last", "first"]),
+        (60, ["last", "first", "caller_name"]),
+        (80, ["last", "first", "caller_name", "stir_attestation"]),
+    ],
+)
+def test_what_stands_last_goes_first(room: int, gone: list[str]) -> None:
+    """The line's keys from the end, then the name, then the attestation; to the character."""
+    call = Call("CA1", "+1", "+2", attestation="A", name="Jane")
+    data = caller_data("plivo", call, {"first": "1234567", "last": "1234567"})
+    whole, _ = in_url(data, SOCKET, 10_000)
+    fitted, left_out = in_url(data, SOCKET, len(whole) - room)
+
+    assert left_out == gone
+    assert len(fitted) <= len(whole) - room
+
+
+def test_parameter_fits_to_the_character() -> None:
+    """Name and value under 500 together, the name that Pipecat reads; all under 64 kB as XML."""
+    for name, longest in (("k", 498), ("from", 499 - len("from_number"))):
+        good, _ = as_parameters({name: "x" * longest}, 499, 64_000)
+        assert len(good) == 1
+        _, left_out = as_parameters({name: "x" * (longest + 1)}, 499, 64_000)
+        assert left_out == [name]
+    data = {f"k{n}": "&" * 480 for n in range(60)}
+    parameters, left_out = as_parameters(data, 499, 64_000)
+    assert sum(len(v) * len("&amp;") for v in parameters.values()) < 60_000
+    assert left_out == [f"k{n}" for n in range(59, len(parameters) - 1, -1)]
+
+
+def test_parameter_that_does_not_fit_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Twilio's, too: a SIP address can be as long as its caller likes."""
+    _, response = ring("twilio", {"From": f"sip:{'a' * 600}@host"})
+
+    assert "from_number" not in told(response)
+    assert "no room to tell the bot from\n" in caplog.text
+
+
+def test_limits_are_the_carriers() -> None:
+    """Twilio's 500 and 64 kB, Plivo's 2048; Telnyx names 2000 for URLs elsewhere."""
+    limits = {n: (c.longest_parameter, c.longest_stream_url) for n, c in BY_NAME.items()}
+
+    assert limits["twilio"][0] == 499
+    assert limits["plivo"] == (None, 2047)
+    assert limits["telnyx"] == (None, 2000)
+    assert BY_NAME["twilio"].longest_document == 64_000
 
 
 def test_url_that_is_too_long_by_itself_gets_the_apology() -> None:
@@ -225,6 +278,42 @@ def test_line_that_accepts_no_calls_turns_them_away(
     assert bridge.ledger.row["outcome"] == "reject"
 
 
+def test_line_has_its_own_apology_and_human(carrier: type[Provider], recorded: Recording) -> None:
+    """Not those of [default]: on a failed start, on a failed stream, and after a surprise."""
+    number = "+" + recorded.webhook().fields.first("To").removeprefix("+")
+    numbers = (
+        f'[default.sorry]\nmessage = "Default."\n["{number}".sorry]\n'
+        'message = "Own words."\ndial = "+14155550142"\nvoice = "Polly.Joanna"\n'
+    )
+    for error in (StartFailed("refused", "no"), ZeroDivisionError("boom")):
+        bridge = Bridge(FakeStart(error=error), environment(NUMBERS=numbers))
+        root = ElementTree.fromstring(bridge.ring(recorded).text)
+        assert root[0].text == "Own words."
+        assert root[0].get("voice") == "Polly.Joanna"
+        assert "".join(root[1].itertext()).strip().removeprefix("+") == "14155550142"
+    after = signed(
+        carrier.name,
+        {carrier.call_id_field: "1", "From": "+1", "To": number},
+        target=f"/{carrier.name}/after",
+    )
+    bridge = Bridge(env=environment(NUMBERS=numbers))
+    bridge.ledger.memory.stream_event((carrier.name, "1"), StreamSeen(failed="no"))
+    assert "Own words." in bridge.ring(after).text
+
+
+def test_line_has_its_own_hold(carrier: type[Provider], recorded: Recording) -> None:
+    """Its words in its voice, as often as HOLD_ATTEMPTS says."""
+    numbers = '[default]\nhold_message = "Own hold."\n[default.sorry]\nvoice = "Polly.Joanna"'
+    full = FakeStart(error=StartFailed("at_capacity", "full"))
+    env = environment(NUMBERS=numbers, HOLD_ATTEMPTS="5")
+    root = ElementTree.fromstring(Bridge(full, env).ring(recorded).text)
+
+    assert (root[0].text, root[0].get("voice")) == ("Own hold.", "Polly.Joanna")
+    held_often = signed(carrier.name, call_fields(), target=f"/{carrier.name}/voice?held=4")
+    assert "held=5" in Bridge(full, env).ring(held_often).text
+    assert Settings.from_env(env, PROVIDERS).lines.default.hold.attempts == 5
+
+
 def test_voice_of_the_line_reads_its_messages(carrier: type[Provider]) -> None:
     """The one that is wanted; the usual one where the carrier does not have it."""
     for voice, shown in (("Polly.Joanna", "Polly.Joanna"), ("Google.en-US-Standard-B", None)):
@@ -239,7 +328,10 @@ def test_voice_of_the_line_reads_its_messages(carrier: type[Provider]) -> None:
 
 def test_agent_without_a_token_is_reached_at_its_documented_url(carrier: type[Provider]) -> None:
     """No /start; region, agent and organisation make the URL; the caller's data travel with it."""
-    bridge = Bridge(env=environment(PIPECAT_WEBSOCKET_AUTH="none", PIPECAT_ORGANIZATION="my-org"))
+    env = environment(PIPECAT_WEBSOCKET_AUTH="none", PIPECAT_ORGANIZATION="my-org")
+    elsewhere = Bridge(env=env | {"PIPECAT_REGION": "ap-south"})
+    assert "wss://ap-south.api." in elsewhere.ring(signed(carrier.name, call_fields())).text
+    bridge = Bridge(env=env)
     response = bridge.ring(signed(carrier.name, call_fields()))
     root = ElementTree.fromstring(response.text)
     stream = next(root.iter("Stream"))
@@ -271,15 +363,21 @@ def test_agents_without_tokens_need_an_organization_and_no_key() -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.from_env(env, PROVIDERS)
     [fault] = caught.value.faults
-    assert "PIPECAT_ORGANIZATION is not set" in fault
+    assert "websocket_auth is none for agent my-agent, and PIPECAT_ORGANIZATION" in fault
     Settings.from_env(env | {"PIPECAT_ORGANIZATION": "my-org"}, PROVIDERS)
     for changes in (
         {"PIPECAT_SOCKET_URL": "http://x/{agent}"},
         {"PIPECAT_SOCKET_URL": "wss://x/{agnet}"},
+        {"PIPECAT_REGION": "us west"},
+        {"PIPECAT_ORGANIZATION": "o/@"},
+        {"PIPECAT_AGENT": "a.b"},
     ):
         with pytest.raises(ConfigError) as caught:
             Settings.from_env(env | {"PIPECAT_ORGANIZATION": "o"} | changes, PROVIDERS)
-        assert "PIPECAT_SOCKET_URL" in str(caught.value)
+        [fault] = caught.value.faults
+        assert next(iter(changes)) in fault
+    pattern = {"PIPECAT_SOCKET_URL": "wss://sockets.example.com/{agent}"}
+    assert Settings.from_env(env | pattern, PROVIDERS)  # nobody asks for the organisation there
 
 
 @pytest.mark.parametrize("value", ["None", "yes", "tokens"])

@@ -82,6 +82,10 @@ def test_number_reaches_its_agent_and_the_others_the_default(carrier: type[Provi
         ("sip:a@b.example", "a@B.Example"),
         ("a@b.example", "sip:a@b.example;transport=tls"),
         ("sip:+14155550100@b.example:5061", "sips:+14155550100@b.example:5061"),
+        ("sip:a@b.example", "SIP:a@b.example:5060"),
+        ("sip:a@b.example:5060", "a@b.example;transport=tls"),
+        ("sip:a@b.example", "<sip:a@b.example:5060;transport=tls?x=1>"),
+        ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8::1]:5060"),
         ("client:jenny", "client:jenny"),
     ],
 )
@@ -135,6 +139,40 @@ def test_what_a_line_does_not_say_is_inherited() -> None:
     assert line("+1999999999", text).agent == "my-agent"
     none = line("+14155550100", text + '["+14155550177"]\n[\'+14155550177\'.sorry]\ndial = ""\n')
     assert none.sorry.dial == "+14155550142"
+
+
+def test_lines_inherit_key_by_key() -> None:
+    """A line's `body` takes the place of [default]'s; `accept`, voice and places for holds stay."""
+    text = (
+        '[default]\naccept = "busy"\nbody = { a = 1 }\n[default.sorry]\nvoice = "woman"\n'
+        '["+14155550100"]\nbody = { b = 2 }\nhold_message = "Wait."\n["+14155550101"]\n'
+        'accept = "answer"\n'
+    )
+    one, other = line("+14155550100", text, HOLD_ATTEMPTS="7"), line("+14155550101", text)
+
+    assert (one.body, one.accept, one.sorry.voice) == ({"b": 2}, "busy", "woman")
+    assert one.hold.attempts == 7
+    assert (other.body, other.accept) == ({"a": 1}, "answer")
+
+
+def test_lines_that_turn_callers_away_need_no_agent() -> None:
+    """Neither in a line nor in [default]; nor a key."""
+    busy = settings('[default]\naccept = "busy"', PIPECAT_AGENT="", PIPECAT_PUBLIC_KEY="")
+
+    assert busy.lines.default.accept == "busy"
+    one = '["+14155550100"]\naccept = "busy"\n[default]\nwebsocket_auth = "none"\n'
+    env = {"PIPECAT_ORGANIZATION": "o", "PIPECAT_PUBLIC_KEY": ""}
+    assert settings(one + '["+14155550102"]\nwebsocket_auth = "token"\naccept = "busy"\n', **env)
+
+
+def test_text_of_a_variable_may_have_its_line_ends_written_out() -> None:
+    """Where a variable holds no line, some platforms write a backslash and an n."""
+    call = Call("1", "", "+14155550100")
+
+    assert settings(LINES.replace("\n", "\\n")).lines.of(call).agent == "support"
+    assert settings("\ufeff" + LINES).lines.of(call).agent == "support"
+    one_line = 'default.sorry.message = "One.\\nTwo."'
+    assert settings(one_line).lines.default.sorry.message == "One.\nTwo."
 
 
 def test_inherited_human_can_be_taken_away() -> None:
@@ -195,6 +233,11 @@ FAULTS = [
     ('["+14155550100"]\nbody = "x"', 2, "give a table"),
     ('["+14155550100"]\nbody = { from = "x" }', 2, "'from', which the bridge fills in itself"),
     ('["+14155550100"]\nbody = { "a\\nb" = 1 }', 2, "give one that can be printed"),
+    ('["+14155550100"]\nbody = { a = "\\u001b" }', 2, "holds a control character"),
+    ('["+14155550100"]\nhold_message = "\\u0000"', 2, "holds a control character"),
+    ('["+14155550100".sorry]\ndial = "+14155550199x"', 2, "give a number as"),
+    ('["+14155550100".sorry]\ntimeout_s = 4', 2, "give a whole number from 5 to 120"),
+    ('# a\u2028b\u0085c\n["+14155550100"]\nagent = 7', 3, "agent is 7"),
     ('["+14155550100"]\nbody = { at = 2026-01-01 }', 2, "JSON does not know: put it in quotes"),
     ('["+14155550100"]\nbody = { a = [{ b = inf }] }', 2, "JSON does not know"),
     (f'["+14155550100"]\nhold_message = "{"x" * 1001}"', 2, "has 1001 characters: 1000 are"),
@@ -204,10 +247,11 @@ FAULTS = [
     ('["+14155550100".sorry]\ncaller_id = "anonymous"', 2, "give a number as"),
     ('["+14155550100".sorry]\ntimeout_s = 121', 2, "give a whole number from 5 to 120"),
     ('["+14155550100".sorry]\ntimeout_s = 20.0', 2, "give a whole number from 5 to 120"),
-    ('["+14155550100".sorry]\nvoice = "Joanna"', 2, '"Polly.Joanna" is usual'),
+    ('["+14155550100".sorry]\nvoice = "Joanna"', 2, '"Polly.Joanna" is one'),
     ('["+14155550100".sorry]\nvoise = "woman"', 2, "voise is unknown: there are caller_id"),
     ('["+14155550100"]\nsorry = "no"', 2, "sorry is 'no': it is a table"),
-    ('["555-0100"]\nagent = "a"', 1, 'write it as "+14155550100"'),
+    ('["555-0100"]\nagent = "a"', 1, 'write "+14155550100"'),
+    ('[Default]\nagent = "a"', 1, '"client:name" or default'),
     ('["+1 415 555 0100"]\nagent = "a"', 1, "is no number"),
     ('agent = "a"', 1, "agent is no number"),
     ('["+14155550100"]\nagent = "a"\n[14155550100]\nagent = "b"', 3, "the same number"),
@@ -241,6 +285,25 @@ def test_text_that_is_no_toml_says_where() -> None:
     assert fault.startswith("NUMBERS is no TOML")
     assert "line 2" in fault
     assert '["+14155550100"]' in fault
+    assert "quotes" not in faults("[default]\n[default]\n")[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["[default]\nbody = {x = " + "9" * 5000 + "}", "a = " + "[" * 3000]
+)
+def test_text_that_breaks_the_parser_is_a_fault(text: str) -> None:
+    """No traceback, whatever is in the file."""
+    assert faults(text)[0].startswith("NUMBERS ")
+
+
+def test_many_faults_are_named_in_time() -> None:
+    """Looking up a line takes a moment; the first ones are enough to begin with."""
+    text = "\n".join(f'["+1415555{n:04}"]\nagent = {n}' for n in range(300))
+    found = faults(text)
+
+    assert found[0].startswith("NUMBERS line 2: ")
+    assert found[-1].startswith("NUMBERS line ?: ")
+    assert len(found) >= 300
 
 
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -285,13 +348,17 @@ def test_body_over_the_limit_of_any_enabled_carrier_stops_the_start(
 ) -> None:
     """The message names the carrier and what does not fit; only carriers with a secret count."""
     others = {p.secret_variable: "" for p in PROVIDERS if p is not carrier}
+    document = ", ".join(f'k{n} = "{"&" * 480}"' for n in range(30))
+    if carrier.name == "twilio":
+        [fault] = faults(f"[default]\nbody = {{ {document} }}", **others)
+        assert "64000 bytes of all" in fault
     many = ", ".join(f'k{n} = "{"x" * 90}"' for n in range(size // 100))
     parameter = f'big = "{"x" * 500}"' if carrier.name == "twilio" else many
     [fault] = faults(f"[default]\nbody = {{ {parameter} }}", **others)
 
     assert carrier.name in fault
     assert fault.startswith("NUMBERS line 2: default.body ")
-    assert "shorten it" in fault
+    assert "is too long" in fault
 
 
 def test_body_that_fits_a_carrier_that_is_enabled_alone_is_good() -> None:

@@ -3,6 +3,7 @@
 import base64
 import logging
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
 import pytest
 from nacl.signing import SigningKey
@@ -102,6 +103,47 @@ def test_twilio_subaccount_is_chosen_by_the_signed_account_sid() -> None:
         (MAIN, "TWILIO_AUTH_TOKEN"),
     ):
         assert secret_of(provider, twilio_signed(account, TOKENS[account])) == label
+
+
+def test_twilio_subaccount_may_use_get() -> None:
+    """Its AccountSid is in the query then, and is signed with it."""
+    url = f"{PUBLIC_URL}/twilio/voice?" + urlencode(TWILIO | {"AccountSid": SUB})
+    signature = RequestValidator(TOKENS[SUB]).compute_signature(url, {})
+    webhook = Webhook("GET", url, {"x-twilio-signature": signature}, b"", 0)
+
+    assert secret_of(twilio(), webhook) == f"TWILIO_AUTH_TOKENS {SUB}"
+
+
+def test_twilio_auth_token_may_sign_with_sha256() -> None:
+    """The header names an algorithm and no key."""
+    provider = twilio(TWILIO_AUTH_TOKEN=TOKENS[MAIN])
+    signed = twilio_signed(MAIN, TOKENS[MAIN], "algorithm=HMAC_SHA256", HMAC_SHA256)
+
+    assert secret_of(provider, signed) == "TWILIO_AUTH_TOKEN"
+
+
+def test_secrets_are_tried_in_their_order() -> None:
+    """Where two of them would do, the first one listed is named."""
+    same = Twilio({"TWILIO_AUTH_TOKEN": f"{TOKENS[SUB]},{TOKENS[SUB]}"})
+    assert secret_of(same, twilio_signed(SUB, TOKENS[SUB])) == "TWILIO_AUTH_TOKEN 1 of 2"
+    both = twilio(TWILIO_AUTH_TOKEN=TOKENS[SUB])
+    assert secret_of(both, twilio_signed(SUB, TOKENS[SUB])) == f"TWILIO_AUTH_TOKENS {SUB}"
+
+
+def test_every_known_secret_is_taken_out_of_the_log() -> None:
+    """Each one of a list, those behind an account's id, with blanks around them, and keys."""
+    env = environment(
+        TWILIO_AUTH_TOKEN="canary-one, canary-two",
+        TWILIO_AUTH_TOKENS=f"{SUB} = canary-three",
+        SALES_PUBLIC_KEY="canary-four",
+        OPERATOR_TOKEN="canary-five-operator",
+        DATABASE_URL="postgres://u:canary-six@127.0.0.1/d",
+        NUMBERS='[default]\npublic_key = "SALES_PUBLIC_KEY"',
+    )
+    secrets = Settings.from_env(env, PROVIDERS).secrets
+
+    for word in ("one", "two", "three", "four", "five-operator", "six"):
+        assert f"canary-{word}" in secrets, word
 
 
 def test_twilio_token_of_one_subaccount_proves_nothing_for_another() -> None:
@@ -227,6 +269,8 @@ def test_telnyx_next_key_waits_for_its_activation() -> None:
         ("TWILIO_AUTH_TOKENS", "canary-sid=canary-token"),
         ("TWILIO_AUTH_TOKENS", f"{SUB}=good,canary"),
         ("TWILIO_SHARED_KEYS", "canary-secret"),
+        ("TWILIO_AUTH_TOKEN", f"{SUB}=canary"),
+        ("TWILIO_AUTH_TOKENS", f"AC{'F' * 32}=canary"),
         ("TWILIO_SHARED_KEYS", "=canary-secret"),
         ("TWILIO_SHARED_KEYS", " , "),
     ],
