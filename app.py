@@ -88,7 +88,7 @@ def announce(settings: Settings) -> None:
         lines.default.agent or "(none)",
         settings.public_url,
         ", ".join(provider.name for provider in settings.providers),
-        settings.start_url,
+        settings.start_url.partition("?")[0],
     )
     if lines.listed:
         agents = sorted({line.agent for line in lines.listed.values() if line.agent})

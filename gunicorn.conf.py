@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import re
 import signal
 import socket
 import struct
@@ -36,19 +37,22 @@ timeout = 60
 MEMORY = "/dev/shm"
 worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
 
-# Every process counts into a file of its own here, and any of them can tell the sum: it has to be
-# there, and empty, before prometheus-client is imported. A folder of the user's stays the user's.
+# Every process counts into a file of its own here, and any of them can tell the sum. The folder
+# has to be named before prometheus-client is imported. One of the user's stays the user's; one that
+# another master has made (kill -USR2 hands the environment on) goes away with that.
 # https://prometheus.github.io/client_python/multiprocess/
-COUNTS = "PROMETHEUS_MULTIPROC_DIR"
-if COUNTS not in os.environ:
-    os.environ[COUNTS] = tempfile.mkdtemp(prefix="bridge-metrics-", dir=worker_tmp_dir)
+COUNTS, OURS = "PROMETHEUS_MULTIPROC_DIR", "bridge-metrics-"
+named = os.environ.get(COUNTS, "")
+if not named or os.path.basename(named).startswith(OURS):  # noqa: PTH119
+    folder = tempfile.mkdtemp(prefix=OURS, dir=worker_tmp_dir)
+    os.environ[COUNTS] = folder
     master = os.getpid()
 
     @atexit.register
     def take_counts_away() -> None:
         """Leave nothing behind; a worker that ends leaves it to the master."""
         if os.getpid() == master:
-            rmtree(os.environ[COUNTS], ignore_errors=True)
+            rmtree(folder, ignore_errors=True)
 
 
 # Carriers put numbers into the query of a GET: %(U)s is the path without it.
@@ -86,6 +90,7 @@ class Logger(glogging.Logger):
                 if getattr(handler, "stream", None) is sys.stderr:
                     handler.setStream(sys.stdout)
                 handler.setFormatter(logs.formatter(sys.stdout, kind, redaction))
+            log.addFilter(without_what_was_sent)
 
 
 logger_class = Logger
@@ -124,6 +129,13 @@ def child_exit(_: Any, worker: Any) -> None:
 def without_slow_clients(record: logging.LogRecord) -> bool:
     """Say whether a line is more than a stranger who sent half a request: no traceback for him."""
     return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+
+
+def without_what_was_sent(record: logging.LogRecord) -> bool:
+    """Leave out what a stranger sent that is no request: a query or a header may be in it."""
+    if "Invalid " in record.getMessage():
+        record.msg, record.args = re.sub("'.*'", "(not shown)", record.getMessage()), ()
+    return True
 
 
 def on_starting(server: Any) -> None:

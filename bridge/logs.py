@@ -6,11 +6,12 @@ that its story is one grep.
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -28,6 +29,9 @@ FIELDS = (
     *("provider", "call_id", "line", "agent", "session_id"),
     *("stage", "ms", "event", "secret", "kind", "attempts"),
 )
+
+NUMBERS = ("ms", "attempts", "process")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _story: ContextVar[Mapping[str, object]] = ContextVar("story", default={})  # noqa: B039
 
@@ -68,8 +72,10 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
         clean = {
-            name: value if isinstance(value, int | float | None) else self._redact(str(value))
+            name: value if value is None or name in NUMBERS else self._redact(str(value))
             for name, value in line.items()
         }
         return json.dumps(clean, ensure_ascii=False)
@@ -84,12 +90,30 @@ class PlainLines(logging.Formatter):
         self._on_terminal = on_terminal
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the finished line, with nothing in it that must not be."""
-        line = self._redact(super().format(record))
+        """Return the finished line, with nothing in it that must not be, and no second line."""
+        # Only a traceback goes over several lines: a stranger's path must not look like ours.
+        shown = logging.makeLogRecord(vars(record))
+        shown.msg, shown.args = CONTROL.sub(escaped, self._redact(record.getMessage())), ()
+        line = self._redact(super().format(shown))
         if not self._on_terminal:
             return line
         color = COLORS.get(record.levelname, FAINT)
         return f"{color}{line}{RESET}"
+
+
+def escaped(character: re.Match[str]) -> str:
+    """Return a control character as Python writes it."""
+    return repr(character[0])[1:-1]
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """Writes finished lines."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say where a line could not be written; logging would print what was to be in it."""
+        place = f"{record.pathname}:{record.lineno}"
+        with suppress(Exception):
+            self.stream.write(f"a log line could not be written: {place}\n")
 
 
 def formatter(stream: TextIO, kind: str, redact: Redaction) -> logging.Formatter:
@@ -108,16 +132,38 @@ def to_stdout(kind: str, redact: Redaction) -> None:
     if command and command.info_name != "run":
         # A flask command's output is for the person, or the program, that called it.
         stream, level, kind = sys.stderr, logging.WARNING, "plain"
-    handler = logging.StreamHandler(stream)
+    handler = Lines(stream)
     handler.setFormatter(formatter(stream, kind, redact))
     logging.basicConfig(handlers=[handler], level=level)
-    logging.captureWarnings(True)
-    threading.excepthook = log_thread
+    logging.getLogger("werkzeug").addFilter(without_query)
+    log_what_python_prints()
 
 
-def log_thread(died: threading.ExceptHookArgs) -> None:
-    """Log what ended a thread; Python itself would print it, past every formatter."""
-    trace = (died.exc_type, died.exc_value, died.exc_traceback)
-    name = died.thread.name if died.thread else "(gone)"
+def log_what_python_prints() -> None:
+    """Log what Python would print to standard error, past every formatter."""
     log = logging.getLogger(__name__)
-    log.critical("thread %s ended", name, exc_info=trace)  # type: ignore[arg-type]
+
+    def thread_died(died: threading.ExceptHookArgs) -> None:
+        trace = (died.exc_type, died.exc_value, died.exc_traceback)
+        name = died.thread.name if died.thread else "(gone)"
+        log.critical("thread %s ended", name, exc_info=trace)  # type: ignore[arg-type]
+
+    def not_raised(event: Any) -> None:
+        trace = (event.exc_type, event.exc_value, event.exc_traceback)
+        log.error("%s", event.err_msg or "an error that nobody could catch", exc_info=trace)
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        log.critical("the process ends", exc_info=(kind, error, trace))
+
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False
+    threading.excepthook = thread_died
+    sys.unraisablehook = not_raised
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = uncaught
+
+
+def without_query(record: logging.LogRecord) -> bool:
+    """Take the queries out of the lines of `flask run`: numbers and names are in them."""
+    record.msg, record.args = re.sub(r"\?[^\s\"]*", "", record.getMessage()), ()
+    return True

@@ -6,10 +6,12 @@ that folder and any of them can tell the sum. https://prometheus.github.io/clien
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -22,6 +24,7 @@ START_OUTCOMES = (
     *("unavailable", "at_capacity", "garbage", "unexpected"),
 )
 DOCUMENTS = ("stream", "hold", "sorry", "goodbye", "reject")
+ROUTES = ("voice", "after", "stream", "status")
 REFUSALS = ("signature", "header", "timestamp", "secret", "unchecked")
 LEDGER_FAILURES = ("slow", "busy", "down", "refused", "dropped", "unwritten")
 
@@ -35,6 +38,23 @@ def harmlessly() -> Iterator[None]:
         log.exception("something was not counted")
 
 
+def shared_folder() -> Path | None:
+    """Return the folder in which all processes count, or None: each counts for itself then.
+
+    A folder that is gone, or cannot be written to, costs the sum, but no call.
+    """
+    name = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+    try:
+        if name:
+            Path(name).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=name).close()
+            return Path(name)
+    except OSError as error:
+        log.error("metrics: each process counts for itself: %s: %s", name, error.strerror)
+    values.ValueClass = values.MutexValue
+    return None
+
+
 class Metrics:
     """One per app."""
 
@@ -42,6 +62,7 @@ class Metrics:
 
     def __init__(self, providers: Iterable[str] = ()) -> None:
         """Count for these carriers, by name."""
+        self._folder = shared_folder()
         self.registry = CollectorRegistry()
         self._webhooks = Counter(
             "bridge_webhooks",
@@ -113,8 +134,9 @@ class Metrics:
                 self._streams.labels(provider, event)
             for document in DOCUMENTS:
                 self._webhooks.labels(provider, "voice", document, "")
-            for reason in REFUSALS:
-                self._webhooks.labels(provider, "voice", "refused", reason)
+            for route in ROUTES:
+                for reason in REFUSALS:
+                    self._webhooks.labels(provider, route, "refused", reason)
 
     def webhook(self, provider: str, route: str, outcome: str, reason: str = "") -> None:
         """Count a webhook by what was answered."""
@@ -160,8 +182,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return the numbers of all processes, or of this one if it is alone."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        if not self._folder or not self._folder.is_dir():
             return generate_latest(self.registry)
         of_all = CollectorRegistry()
-        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(of_all, str(self._folder))  # type: ignore[no-untyped-call]
         return generate_latest(of_all)

@@ -11,6 +11,8 @@ from providers.base import Provider, Webhook, WebhookRejected
 
 log = logging.getLogger(__name__)
 
+LONGEST_NAMES = 300  # characters; a stranger may send 4,000
+
 
 def read_webhook(public_url: str, received_at: float) -> Webhook:
     """Turn Flask's request into the plain data that providers read."""
@@ -84,4 +86,4 @@ def without_values(url: str) -> str:
     """Return a URL for the log: which fields its query names, but not what they hold."""
     path, _, query = url.partition("?")
     names = [part.partition("=")[0] for part in query.split("&")] if query else []
-    return path + (f" (query: {', '.join(names)})" if names else "")
+    return path + (f" (query: {', '.join(names)[:LONGEST_NAMES]})" if names else "")

@@ -3,8 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from bridge.errors import StartFailed
 from bridge.line import Line
@@ -46,8 +45,14 @@ class Sessions:
             log.info("agent %s: no token asked for", line.agent, extra={"stage": "start"})
             url = socket_url(pattern, line.region, line.agent, line.organization)
             return Session(url, token="")
-        with self._place():
+        asked = time.monotonic()
+        if not self._places.acquire(blocking=False):
+            self._note("at_capacity", 0, asked)
+            raise StartFailed("at_capacity", f"MAX_STARTS {self._settings.max_starts} are running")
+        try:
             return self._ask(line, provider, deadline)
+        finally:
+            self._places.release()
 
     def _ask(self, line: Line, provider: str, deadline: float) -> Session:
         started = time.monotonic()
@@ -71,13 +76,3 @@ class Sessions:
         what, ms = "/start took %.0f ms, %d attempts: %s", round(took_s * 1000, 1)
         fields = {"stage": "start", "ms": ms, "kind": outcome, "attempts": attempts}
         log.info(what, ms, attempts, outcome, extra=fields)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Take one of this process's places for a start, or raise StartFailed."""
-        if not self._places.acquire(blocking=False):
-            raise StartFailed("at_capacity", f"MAX_STARTS {self._settings.max_starts} are running")
-        try:
-            yield
-        finally:
-            self._places.release()

@@ -5,7 +5,7 @@ import logging
 import os
 import subprocess
 import sys
-import threading
+import timeit
 from io import StringIO
 
 import pytest
@@ -46,6 +46,11 @@ def written(message: str, *args: object, kind: str = "json", **options: object) 
         "{'Authorization': 'Basic Y2FuYXJ5OmNhbmFyeQ=='}",
         "\tBearer canary1234",
         "pk_canary_123456 and sk_canary_123456",
+        f"x=%2F{TOKEN}",
+        "/ws/generic/my-agent.my-org/opaque-canary-token",
+        "wss%3A%2F%2Fhost%2Fcanary",
+        "wss:\\/\\/host\\/canary",
+        repr(SECRETS[1]),
         "postgresql://bridge:canary@db/bridge",
         "canary%2B%2F%3Dbase64",
     ],
@@ -74,11 +79,29 @@ def test_secrets_are_taken_out(text: str, kind: str) -> None:
         ("(+491701234567)", "(***4567)"),
         ("\n+14155550100\n", "\n***0100\n"),
         ("/x/14155550100/y", "/x/***0100/y"),
+        ("/x/14155550100.xml", "/x/***0100.xml"),
+        ("14155550100:busy", "***0100:busy"),
+        ("14155550100-", "***0100-"),
+        ("_14155550100", "_***0100"),
+        ("to%3A14155550100%26", "to%3A***0100%26"),
+        ("+1 415 555 0100", "***0100"),
+        ("tel:+1-415-555-0100", "tel:***0100"),
+        ("+1.415.555.0100", "***0100"),
+        ("+1 (415) 555-0100", "***0100"),
+        ("(415) 555-0100", "***0100"),
+        ("1-415-555-0100", "***0100"),
+        ("+4917012345678901", "***8901"),
+        ("1234567890123456", "***3456"),
         # Ids stay whole: the story of a call is a grep for one.
         ("CA00000000000000000000000000000001", "CA00000000000000000000000000000001"),
         ("c8a1f1a2-0000-4b1e-9f10-123456789012", "c8a1f1a2-0000-4b1e-9f10-123456789012"),
         ("v3:14155550100abc", "v3:14155550100abc"),
         ("12345678-1234-1234-1234-123456789012", "12345678-1234-1234-1234-123456789012"),
+        ("1568109700606592442", "1568109700606592442"),
+        ("0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef"),
+        ("at 2026-11-23 12:00:00 +0000", "at 2026-11-23 12:00:00 +0000"),
+        ("at http://10.239.182.100:44301", "at http://10.239.182.100:44301"),
+        ("[4194304]", "[4194304]"),
         ("at http://0.0.0.0:8000 (12345)", "at http://0.0.0.0:8000 (12345)"),
     ],
 )
@@ -156,9 +179,81 @@ def test_commands_print_their_answer_and_no_log() -> None:
     assert result.stderr in ("", "Error: the ledger cannot be read: OperationalError\n")
 
 
-def test_thread_that_dies_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Python would print it to standard error, past the redaction."""
-    died = threading.ExceptHookArgs((ValueError, ValueError("oh"), None, None))
-    logs.log_thread(died)
+@pytest.mark.parametrize(
+    "text", ["123456789012345:" * 200, "-eyJ" * 1000, "-pk_" * 1000, "://" * 1300]
+)
+def test_strangers_text_costs_no_time(text: str) -> None:
+    """Sixteen times the text takes some sixteen times the time, not 256 times."""
+    redact = Redaction(SECRETS)
 
-    assert "ValueError: oh" in caplog.text
+    def seconds(of: str) -> float:
+        return min(timeit.repeat(lambda: redact(of), number=3, repeat=5))
+
+    assert seconds(text * 16) < 60 * seconds(text)
+
+
+def test_plain_line_is_one_line_too() -> None:
+    """A path with a line break, or an escape for the terminal, makes neither."""
+    line = written("GET %s 404", "/no\n2026-11-23 [1] ERROR app: forged\x1b[2J\u2028", kind="plain")
+
+    assert line.count("\n") == 1
+    assert "\\n2026" in line
+    assert "\x1b" not in line
+
+
+def test_fields_cannot_break_the_line() -> None:
+    """Numbers, what JSON does not know, stacks: text that has been through the redaction."""
+    found = json.loads(
+        written("x", agent=14155550100, line=float("nan"), stack_info="canary-token-0123")
+    )
+
+    assert (found["agent"], found["line"]) == ("***0100", "nan")
+    assert found["stack"] == "(a secret)"
+
+
+SCRIPT = """
+import logging, sys, threading, warnings
+from bridge import logs
+from bridge.redaction import Redaction
+logs.to_stdout("json", Redaction(["canary-token-0123"]))
+log = logging.getLogger("x")
+log.info("%d %s", "canary-token-0123", "+14155550100")
+class Worse:
+    def __str__(self): raise ValueError("canary-token-0123")
+    def __del__(self): raise ValueError("canary-token-0123 in del")
+log.info("%s", Worse())
+warnings.warn("canary-token-0123 warned")
+thread = threading.Thread(target=lambda: 1 / 0, name="canary-token-0123")
+thread.start()
+thread.join()
+raise SystemError("canary-token-0123 at the end")
+"""
+
+
+def test_what_python_prints_is_redacted() -> None:
+    """Lines that cannot be formatted, warnings, threads, destructors, the last traceback."""
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert "canary" not in result.stdout + result.stderr
+    assert "4155550100" not in result.stdout + result.stderr
+    for said in ("could not be written", "warned", "ZeroDivisionError", "in del", "at the end"):
+        assert said in result.stdout, said
+    assert result.returncode == 1
+
+
+def test_flask_run_shows_no_query() -> None:
+    """Its server has log lines of its own."""
+    record = logging.LogRecord(
+        "werkzeug", 20, "", 1, "%s", ('"GET /x?From=1&n=Zoe HTTP/1.1" 200',), None
+    )
+
+    assert logs.without_query(record)
+    assert record.getMessage() == '"GET /x HTTP/1.1" 200'
+
+
+def test_stories_nest() -> None:
+    """What is known stays known inside."""
+    with logs.story(provider="twilio"), logs.story(stage="start"):
+        assert '"provider": "twilio"' in written("x")

@@ -1,7 +1,14 @@
 """What operators see: readiness, metrics, and their token."""
 
+import atexit
+import logging
+import os
+import runpy
+import shutil
 import signal
 import threading
+import time
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -16,6 +23,7 @@ from bridge.settings import Settings
 from providers import PROVIDERS
 from providers.base import Provider
 from tests.conftest import (
+    ROOT,
     FakeLedger,
     FakeStart,
     Recording,
@@ -208,6 +216,115 @@ def test_stale_timestamp_has_its_own_reason() -> None:
 
     labels = {"provider": "telnyx", "route": "voice", "outcome": "refused", "reason": "timestamp"}
     assert counted(bridge.application, "bridge_webhooks_total", **labels) == 1
+
+
+def test_full_house_is_counted(recorded: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAX_STARTS reached: nobody asked /start, and yet somebody has to be told."""
+    bridge = client(recorded, HOLD_ATTEMPTS="0")
+    monkeypatch.setattr("threading.BoundedSemaphore.acquire", lambda *_, **__: False)
+    full = client(recorded)
+    ring(full, recorded)
+
+    assert counted(full.application, "bridge_start_seconds_count", outcome="at_capacity") == 1
+    assert counted(full.application, "bridge_start_attempts_total") == 0
+    last = full.get("/ready", headers=BEARER).json["last_start"]  # type: ignore[index]
+    assert last["outcome"] == "at_capacity"
+    assert bridge
+
+
+def test_last_start_may_have_failed(recorded: Recording) -> None:
+    """Its outcome, and how long ago that was."""
+    now = [recorded.received_at]
+    env = environment(OPERATOR_TOKEN=TOKEN)
+    failing = FakeStart(error=StartFailed("unavailable", "status 503"))
+    app = create_app(env, failing, FakeLedger(), lambda: now[0])  # type: ignore[arg-type]
+    ring(app.test_client(), recorded)
+    now[0] += 90
+
+    last = app.test_client().get("/ready", headers=BEARER).json["last_start"]  # type: ignore[index]
+    assert last == {"outcome": "unavailable", "seconds_ago": 90}
+
+
+def test_durations_are_measured(recorded: Recording) -> None:
+    """The time that passes, not none."""
+
+    class Slow(FakeStart):
+        def start(self, line: Any, provider: str, deadline: float) -> Any:
+            time.sleep(0.02)
+            return super().start(line, provider, deadline)
+
+    bridge = client(recorded, Slow())
+    ring(bridge, recorded)
+    labels = {"provider": recorded.provider, "route": "voice"}
+
+    assert counted(bridge.application, "bridge_start_seconds_sum", outcome="session") >= 0.02
+    assert counted(bridge.application, "bridge_answer_seconds_sum", **labels) >= 0.02
+    assert 4 < counted(bridge.application, "bridge_deadline_left_seconds_sum") < 5
+
+
+def test_callbacks_are_counted_by_what_became_of_them(
+    carrier: type[Provider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noted, unreadable, or failed."""
+    good = signed(carrier.name, {carrier.call_id_field: "1"}, target=f"/{carrier.name}/status")
+    nameless = signed(carrier.name, {"x": "1"}, target=f"/{carrier.name}/status")
+    bridge = client(good)
+
+    def outcome(word: str) -> float:
+        labels = {"provider": carrier.name, "route": "status", "outcome": word, "reason": ""}
+        return counted(bridge.application, "bridge_webhooks_total", **labels)
+
+    ring(bridge, good)
+    ring(bridge, nameless)
+    monkeypatch.setattr(FakeLedger, "note", Mock(side_effect=ZeroDivisionError))
+    ring(bridge, good)
+    assert [outcome(word) for word in ("noted", "unreadable", "failed")] == [1, 1, 1]
+
+
+def test_folder_of_counts_costs_no_call(
+    recorded: Recording, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that cannot be made, is gone, or is none: this process counts for itself."""
+    (tmp_path / "file").write_text("")
+    for name in (str(tmp_path / "file" / "x"), "", str(tmp_path / "new")):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", name)
+        bridge = client(recorded)
+        if name.endswith("new"):
+            shutil.rmtree(name)
+        assert ring(bridge, recorded) == 200
+        answer = bridge.get("/metrics", headers=BEARER)
+        assert b"bridge_start_seconds_count" in answer.data
+
+
+def test_every_master_has_its_own_folder_of_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """kill -USR2 hands the environment on; a folder of the user's is used, and is left alone."""
+    configuration = str(ROOT / "gunicorn.conf.py")
+    for inherited, own in (
+        ("", True),
+        (f"{tmp_path}/bridge-metrics-x", True),
+        (str(tmp_path), False),
+    ):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", inherited)
+        settings = runpy.run_path(configuration)
+        named = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        assert (named != inherited) is own
+        if own:
+            settings["take_counts_away"]()
+            assert not Path(named).exists()
+            atexit.unregister(settings["take_counts_away"])
+    assert tmp_path.is_dir()
+
+
+def test_gunicorn_does_not_repeat_what_is_no_request(gunicorn_settings: dict[str, Any]) -> None:
+    """A query or a header may be in it."""
+    text = "Invalid request from ip=127.0.0.1: Invalid HTTP Header: 'Authorization canary'"
+    record = logging.LogRecord("gunicorn.error", 30, "", 1, text, (), None)
+
+    assert gunicorn_settings["without_what_was_sent"](record)
+    assert "canary" not in record.getMessage()
+    assert "127.0.0.1" in record.getMessage()
 
 
 def test_first_failure_is_an_increase(carrier: type[Provider]) -> None:

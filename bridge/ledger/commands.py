@@ -81,7 +81,7 @@ def register(app: Flask, url: URL) -> None:
             click.echo(
                 f"{moment(step['at'])} {after_s:+8.1f} s  {step['what']:16} {step['detail']}"
             )
-        click.echo(f"outcome {row['outcome']}: {row['reason']}")
+        click.echo(f"outcome {row['outcome']}" + (f": {row['reason']}" if row["reason"] else ""))
 
 
 def ask(url: URL, question: Any) -> list[dict[str, Any]]:
