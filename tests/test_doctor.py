@@ -34,6 +34,7 @@ from gateway.faults import Faults
 from providers import PROVIDERS
 from providers.base import Provider
 from tests.conftest import PUBLIC_URL, ROOT, FakeLedger, FakeStart, environment
+from tests.misbehaving import Server, answer
 from tests.running_gateway import AGENT, PUBLIC_KEY, Gateway, running
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -165,13 +166,12 @@ def test_no_secret_is_shown(gateway: Gateway, ledger: str, monkeypatch: pytest.M
         ({"PIPECAT_PUBLIC_KEY": "pk_canary"}, {}, ("status 401", "PIPECAT_PUBLIC_KEY")),
         ({"PIPECAT_AGENT": "nobody"}, {}, ("status 404", "PIPECAT_AGENT")),
         ({"PIPECAT_AGENT": "open"}, {}, ("garbage", 'websocket_auth = "token"')),
-        ({}, {"start_status": 429}, ("at_capacity", "max_agents")),
         ({}, {"start_status": 503}, ("unavailable", "status page")),
         ({}, {"start_garbage": True}, ("not JSON", "PIPECAT_START_URL")),
         ({}, {"start_delay_s": 5.0}, ("deadline", "START_DEADLINE_S")),
         ({"PIPECAT_START_URL": "http://127.0.0.1:9/{agent}"}, {}, ("unreachable", "firewall")),
     ],
-    ids=["key", "agent", "no token", "busy", "down", "page", "slow", "unreachable"],
+    ids=["key", "agent", "no token", "down", "page", "slow", "unreachable"],
 )
 def test_what_is_wrong_with_start_is_named(
     changes: dict[str, str], faults: dict[str, Any], words: tuple[str, str], ledger: str
@@ -186,6 +186,30 @@ def test_what_is_wrong_with_start_is_named(
     [line] = [line for line in result.stdout.splitlines() if line.startswith("  error")]
     assert all(word in line for word in words), line
     assert "canary" not in result.output
+
+
+def test_agent_at_capacity_is_a_warning(ledger: str) -> None:
+    """Callers are held then: the settings are good."""
+    with running(AGENT, faults=Faults(start_status=429)) as gateway:
+        result = doctor(at(gateway, ledger, START_DEADLINE_S="0.5"), "--no-public-url")
+
+    assert result.exit_code == 0
+    assert "warning  agent my-agent (every number): at_capacity" in result.stdout
+    assert "max_agents" in result.stdout
+
+
+def test_words_of_the_server_are_redacted(ledger: str) -> None:
+    """It may repeat what it was sent, or show what it would have handed out."""
+    said = "tok eyJjYW5hcnki.Y2FuYXJ5 at wss://canary/ws and canary-twilio"
+    with Server(answer(403, {"error": said, "code": "x"})) as server:
+        env = environment(
+            PIPECAT_START_URL=server.url, DATABASE_URL=ledger, TWILIO_AUTH_TOKEN="canary-twilio"
+        )
+        result = doctor(env, "--no-public-url")
+
+    assert "status 403" in result.output
+    assert "canary" not in result.output
+    assert "eyJ" not in result.output
 
 
 def test_every_agent_and_key_is_asked_once(gateway: Gateway, ledger: str) -> None:

@@ -1,5 +1,6 @@
 """Whether PUBLIC_URL leads to a bridge, asked from here as a carrier would."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -12,6 +13,8 @@ from bridge.settings import Settings
 
 CONNECT_S, READ_S = 5.0, 10.0
 LONGEST_BODY = 1000  # bytes that are looked at
+
+NO_TLS = re.compile("(?i)wrong.version.number|record.layer|packet.length")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ def not_a_bridge(url: str, reply: Reply) -> Finding | None:
         what, cure = f"{reply.status}", "something in front asks for a login: let carriers through"
     elif reply.status == 404:
         what = "404"
-        cure = "the path prefix: PUBLIC_URL has one too many or too few, or the proxy keeps it on"
+        cure = (
+            "another program answers there, or the path prefix is wrong: PUBLIC_URL has one too "
+            "many or too few, or the proxy keeps it on"
+        )
     elif reply.status in (502, 503, 504):
         what, cure = f"{reply.status}", "what is in front is up, the bridge behind it is not"
     else:
@@ -93,7 +99,9 @@ def redirected(url: str, reply: Reply) -> Finding:
 def unreachable(url: str, error: requests.RequestException) -> Finding:
     """Name why there is no answer."""
     why = reason(error)
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, requests.exceptions.SSLError) and NO_TLS.search(why):
+        cure = "that port speaks no TLS: http:// or another port in PUBLIC_URL, or TLS there"
+    elif isinstance(error, requests.exceptions.SSLError):
         cure = "the certificate or the TLS of that host: carriers refuse it too"
     elif isinstance(error, requests.Timeout):
         cure = "a firewall drops what comes in, or the host is down"

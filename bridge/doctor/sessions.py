@@ -13,6 +13,7 @@ from bridge.doctor.config import is_answered, listed, names_of
 from bridge.doctor.findings import Finding
 from bridge.errors import StartFailed
 from bridge.line import Line
+from bridge.redaction import Redaction
 from bridge.settings import Settings
 from bridge.start import Session, StartClient
 from providers.base import Provider
@@ -31,8 +32,8 @@ CURE_BY_KIND = {
     "firewall",
     "deadline": "raise START_DEADLINE_S, or look at the way to Pipecat Cloud",
     "unavailable": "Pipecat Cloud has trouble: its status page, its support",
-    "at_capacity": "every bot is busy: max_agents in the agent's pcc-deploy.toml",
-    "garbage": 'websocket_auth = "token" in the agent\'s pcc-deploy.toml, and PIPECAT_START_URL',
+    "at_capacity": "every bot is busy, callers are held: max_agents in the agent's pcc-deploy.toml",
+    "garbage": "PIPECAT_START_URL, and what it is that answers there",
     "refused": "PIPECAT_START_URL and PIPECAT_TRANSPORT",
 }
 
@@ -71,15 +72,21 @@ def check_start(settings: Settings, http: WatchedHttp) -> Iterator[Finding]:
         return
     yield Finding("note", "asking starts no bot; the tokens are not used and expire by themselves")
     client = StartClient(settings.start_url, settings.transport, http)
+    redact = Redaction(settings.secrets, "full")
     # The transport may depend on the carrier; else one carrier speaks for all.
     most = len(settings.providers) if "{provider}" in settings.transport else 1
     for line, names in asked.values():
         for provider in settings.providers[:most]:
-            yield ask(client, http, line, provider, listed(names))
+            yield ask(client, http, line, provider, listed(names), redact)
 
 
 def ask(
-    client: StartClient, http: WatchedHttp, line: Line, provider: Provider, names: str
+    client: StartClient,
+    http: WatchedHttp,
+    line: Line,
+    provider: Provider,
+    names: str,
+    redact: Redaction,
 ) -> Finding:
     """Ask for one session and say what came back, but not the token."""
     started = time.monotonic()
@@ -87,11 +94,12 @@ def ask(
         session = client.start(line, provider.name, started + line.deadline_s)
     except StartFailed as failure:
         status = http.last.status if http.last else 0
-        return Finding(
-            "error",
-            f"agent {line.agent} ({names}): {failure.kind}: {failure}",
-            CURE_BY_STATUS.get(status, CURE_BY_KIND[failure.kind]),
-        )
+        cure = CURE_BY_STATUS.get(status, CURE_BY_KIND[failure.kind])
+        if "no 'token'" in str(failure):
+            cure = 'websocket_auth = "token" in the agent\'s pcc-deploy.toml, then deploy it again'
+        # What the server says of itself is shown, and it may repeat what it was sent.
+        what = redact(f"agent {line.agent} ({names}): {failure.kind}: {failure}")
+        return Finding("warning" if failure.kind == "at_capacity" else "error", what, cure)
     took_ms = (time.monotonic() - started) * 1000
     return Finding("ok", f"agent {line.agent} ({names}): 200 in {took_ms:.0f} ms, {shown(session)}")
 

@@ -63,6 +63,7 @@ def notes(given: Attempt, public_url: str, verdict: Verdict) -> Iterator[str]:
         variable = given.provider.secret_variable
         yield (
             f"nothing that was tried makes it verify ({verdict.tries} tries); what remains: "
+            "another host or path at the carrier than --url has; "
             f"the secret of another account (name a variable that holds it: --secret-variable), "
             f"or one that {variable} had before; a body that is not byte for byte what came; "
             "a query that something dropped, with other fields than the bridge's own; "
