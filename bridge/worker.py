@@ -24,7 +24,7 @@ from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from bridge.headers import SECURITY_HEADERS
-from bridge.whole import is_asked_to_go_on, is_too_long, is_whole
+from bridge.whole import Incoming
 
 PATIENCE_S = 3.0  # for a whole request, and for a client to hang up
 MOST_DISCARDED = 64 * 1024
@@ -37,11 +37,24 @@ class Connection(TConn):  # type: ignore[misc]
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.received = bytearray()
+        self.incoming = Incoming()
         self.at_end = False  # the client sends no more
         self.leaving = False  # answered; waiting for the client to hang up
         self.closed = False
         self.discarded = 0
+
+    def is_ready(self) -> bool:
+        """Say whether a thread can answer without waiting; read on only while it cannot.
+
+        Whoever sends one request behind the other would fill the memory otherwise.
+        """
+        if self.parser:  # it may have read into the next request
+            read_ahead = self.parser.unreader.take_buffered()
+            if read_ahead:
+                self.incoming = Incoming(read_ahead + bytes(self.incoming.received))
+        if not self.incoming.is_whole():
+            self.incoming.received += self.receive()
+        return self.at_end or self.incoming.is_whole()
 
     def receive(self) -> bytes:
         """Return what has come; none at the end, or when nothing has."""
@@ -55,11 +68,10 @@ class Connection(TConn):  # type: ignore[misc]
         return part
 
     def hand_over(self) -> None:
-        """Let gunicorn's parser read what was received, behind what it has itself."""
+        """Let gunicorn's parser read what was received."""
         self.init()
-        unreader = self.parser.unreader
-        unreader.unread(unreader.take_buffered() + bytes(self.received))
-        self.received.clear()
+        self.parser.unreader.unread(bytes(self.incoming.received))
+        self.incoming = Incoming()
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -92,7 +104,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Give a request to a thread, or wait for the rest of it."""
         if self._is_ready(conn):
             super().enqueue_req(conn)
-        elif is_too_long(bytes(conn.received)):
+        elif conn.incoming.is_too_long():
             refusal = LimitRequestHeaders("limit request headers fields size")
             self.handle_error(None, conn.sock, conn.client, refusal)
             self._part_from(conn)
@@ -108,7 +120,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             if conn.at_end or conn.discarded > MOST_DISCARDED:
                 self._forget(conn, client)
                 self._close(conn)
-        elif self._is_ready(conn) or is_too_long(bytes(conn.received)):
+        elif self._is_ready(conn) or conn.incoming.is_too_long():
             self._forget(conn, client)
             self.enqueue_req(conn)
 
@@ -121,7 +133,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Connection) -> Any:
         """Answer a request, on a thread."""
-        if conn.received:
+        if conn.incoming.received:
             conn.hand_over()
         conn.data_ready = True
         return super().handle(conn)
@@ -134,12 +146,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self.cfg.is_ssl:
             return True  # these bytes say nothing before they are decrypted
         conn.sock.setblocking(False)
-        conn.received += conn.receive()
-        before: bytes = conn.parser.unreader.buf.getvalue() if conn.parser else b""
-        received = before + conn.received
-        if conn.at_end or is_whole(received):
+        if conn.is_ready():
             return True
-        if is_asked_to_go_on(received):
+        if conn.incoming.is_asked_to_go_on():
             with suppress(OSError):  # gunicorn would say so too, but only once a thread reads
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         return False
@@ -154,9 +163,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._forget(oldest, oldest.sock)
             self._close(oldest)
         conn.timeout = time.monotonic() + PATIENCE_S
-        self.pending_conns.append(conn)
         readable = partial(self.on_pending_socket_readable, conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+        self.pending_conns.append(conn)
 
     def _forget(self, conn: Connection, client: Any) -> None:
         self.poller.unregister(client)

@@ -2,13 +2,15 @@
 
 import errno
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
+from gunicorn.config import Config
 
 import demo
 from bridge.headers import SECURITY_HEADERS
-from bridge.worker import Connection, Worker
+from bridge.worker import PATIENCE_S, Connection, Worker
 from tests.test_faults import House, house
 
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
@@ -95,6 +97,43 @@ def test_requests_that_come_together_are_answered_in_turn(line: socket.socket) -
     assert [answer(line)[0] for _ in range(2)] == [403, 200]
     line.sendall(UNSIGNED[30:])
     assert answer(line)[0] == 403
+
+
+def test_large_request_behind_another_is_not_too_long_a_head(line: socket.socket) -> None:
+    """Its head came with the first one; 40,000 bytes of its body come alone."""
+    line.sendall(UNSIGNED + UNSIGNED.replace(b"Content-Length: 5", b"Content-Length: 40005"))
+    assert answer(line)[0] == 403
+    line.sendall(b"a" * 39_000)
+    line.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        line.recv(100)
+    line.settimeout(20)
+    line.sendall(b"a" * 1_000)
+    assert answer(line)[0] == 403
+
+
+def test_no_more_is_read_while_a_request_waits_for_its_turn() -> None:
+    """Whoever sends without end, and one request behind the other, cannot fill the memory."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        conn = Connection(Config(), ours, "", "")
+        theirs.sendall(HEALTH * 2)
+        assert conn.is_ready()
+        theirs.sendall(HEALTH)
+        assert conn.is_ready()
+        assert conn.incoming.received == HEALTH * 2
+        conn.hand_over()
+        assert conn.parser.unreader.read(len(HEALTH)) == HEALTH  # a thread serves one
+        assert conn.is_ready()
+        assert conn.incoming.received == HEALTH
+
+
+def test_line_ends_that_gunicorn_refuses_are_refused_at_once(line: socket.socket) -> None:
+    """LF without CR: a head that never ends as it has to is not waited for."""
+    started = time.monotonic()
+    line.sendall(HEALTH.replace(b"\r\n", b"\n"))
+    assert answer(line)[0] == 400
+    assert time.monotonic() - started < PATIENCE_S
 
 
 def test_client_that_asks_first_is_told_to_go_on(line: socket.socket) -> None:
