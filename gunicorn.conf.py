@@ -70,7 +70,8 @@ limit_request_field_size = 4094
 control_socket_disable = True
 
 
-# A client that sends half a request holds a thread while it does; no carrier is that slow.
+# A client that sends half a request, or does not read its answers, holds a thread while it does;
+# no carrier is that slow.
 SLOWEST_CLIENT_S = 3
 
 
@@ -97,11 +98,19 @@ logger_class = Logger
 
 
 def when_ready(server: Any) -> None:
-    """Give every connection that is accepted from now on a limit for each read."""
-    limit = struct.pack("ll", SLOWEST_CLIENT_S, 0)
-    for listener in server.LISTENERS:
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    """Keep slow clients out of the log."""
     server.log.error_log.addFilter(without_slow_clients)
+
+
+def post_fork(_: Any, worker: Any) -> None:
+    """Give every connection that this process accepts a limit for each read and each write.
+
+    Here, and not once for all: with --reuse-port, every process listens for itself.
+    """
+    limit = struct.pack("ll", SLOWEST_CLIENT_S, 0)
+    for listener in worker.sockets:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -2,8 +2,11 @@
 
 import errno
 import socket
+import struct
 import time
 from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from gunicorn.config import Config
@@ -178,6 +181,23 @@ def test_client_that_leaves_early_is_let_go(line: socket.socket) -> None:
     line.shutdown(socket.SHUT_WR)
     while line.recv(1000):
         pass
+
+
+def test_client_that_does_not_read_holds_a_thread_for_seconds_only(
+    gunicorn_settings: dict[str, Any],
+) -> None:
+    """Every accepted connection has a limit for each read and write, whoever made the listener."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gunicorn_settings["post_fork"](None, Mock(sockets=[listener]))
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted:
+                limits = [
+                    struct.unpack("ll", accepted.getsockopt(socket.SOL_SOCKET, option, 16))
+                    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
+                ]
+
+    assert limits == [(gunicorn_settings["SLOWEST_CLIENT_S"], 0)] * 2
 
 
 def test_process_without_free_files_lives_on() -> None:
