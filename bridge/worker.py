@@ -6,8 +6,9 @@ to hang up (2 s) in the one loop that accepts for all threads. A few hundred con
 stranger who sends nothing, or half, were enough to leave callers without an answer.
 Here all of that waiting is done by the poller, as a buffering proxy would do it.
 
-It leans on names that gunicorn calls its own: they are those of the pinned version, and
-tests/test_worker.py and tests/test_flood.py tell when another version has changed them.
+It leans on names that gunicorn calls its own: they are those of the pinned version. Another one
+that lacks one of them does not start, and says why; tests/test_worker.py and tests/test_flood.py
+tell when it means something else by them.
 """
 
 import errno
@@ -21,6 +22,8 @@ from typing import Any
 from gunicorn import util
 from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.parser import Parser
+from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from bridge.headers import SECURITY_HEADERS
@@ -30,6 +33,29 @@ PATIENCE_S = 3.0  # for a whole request, and for a client to hang up
 MOST_DISCARDED = 64 * 1024
 NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
 DRAIN_S = 0.05  # for a body that nobody read: it is there already, or the connection ends
+
+LEANS_ON: dict[Any, str] = {
+    TConn: "init close",
+    ThreadWorker: "accept enqueue_req finish_request handle handle_error murder_pending"
+    " on_client_socket_readable on_pending_socket_readable _keepalive_after",
+    Parser: "finish_body",
+    Unreader: "take_buffered unread",
+    wsgi.Response: "default_headers",
+    util: "write_error write_nonblock",
+}
+
+
+def check_gunicorn() -> None:
+    """Refuse a gunicorn that calls otherwise what is overridden here: it would drop calls."""
+    for owner, names in LEANS_ON.items():
+        if missing := [name for name in names.split() if not hasattr(owner, name)]:
+            raise ImportError(
+                f"this gunicorn's {owner.__name__} has no {', '.join(missing)}: install the one of "
+                'requirements.txt, or set GUNICORN_CMD_ARGS="--worker-class gthread"'
+            )
+
+
+check_gunicorn()
 
 
 class Connection(TConn):  # type: ignore[misc]
@@ -81,7 +107,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **options)
         # Together less than worker_connections: then it never stops to accept.
         self.max_keepalived = self.worker_connections // 2
-        self.most_pending = self.worker_connections // 4
+        self.most_pending = max(1, self.worker_connections // 4)
 
     def init_process(self) -> None:
         """Answer without a banner, in this process."""

@@ -10,10 +10,11 @@ from unittest.mock import Mock
 
 import pytest
 from gunicorn.config import Config
+from gunicorn.workers.gthread import ThreadWorker
 
 import demo
 from bridge.headers import SECURITY_HEADERS
-from bridge.worker import PATIENCE_S, Connection, Worker
+from bridge.worker import PATIENCE_S, Connection, Worker, check_gunicorn
 from tests.test_faults import House, house
 
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
@@ -198,6 +199,13 @@ def test_client_that_does_not_read_holds_a_thread_for_seconds_only(
                 ]
 
     assert limits == [(gunicorn_settings["SLOWEST_CLIENT_S"], 0)] * 2
+
+
+def test_other_gunicorn_is_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has renamed what the worker overrides: a message, and no calls are dropped."""
+    monkeypatch.delattr(ThreadWorker, "finish_request")
+    with pytest.raises(ImportError, match=r"ThreadWorker has no finish_request: .*gthread"):
+        check_gunicorn()
 
 
 def test_process_without_free_files_lives_on() -> None:
