@@ -31,7 +31,8 @@ from bridge.whole import Incoming
 
 PATIENCE_S = 3.0  # for a whole request, and for a client to hang up
 MOST_DISCARDED = 64 * 1024
-NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
+NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
+NO_ROOM = (errno.EMFILE, errno.ENFILE)
 DRAIN_S = 0.05  # for a body that nobody read: it is there already, or the connection ends
 
 LEANS_ON: dict[Any, str] = {
@@ -120,7 +121,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         try:
             sock, address = listener.accept()
         except OSError as error:
-            if error.errno not in NOT_NOW:
+            if error.errno in NO_ROOM:
+                self._make_room()  # the listener says at once, and again, that somebody waits
+            elif error.errno not in NOT_NOW:
                 raise
             return
         self.nr_conns += 1
@@ -185,13 +188,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         Where many are waited for, the one that has had the most time has to go.
         """
         if len(self.pending_conns) >= self.most_pending:
-            oldest = self.pending_conns[0]
-            self._forget(oldest, oldest.sock)
-            self._close(oldest)
+            self._make_room()
         conn.timeout = time.monotonic() + PATIENCE_S
         readable = partial(self.on_pending_socket_readable, conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, readable)
         self.pending_conns.append(conn)
+
+    def _make_room(self) -> None:
+        if self.pending_conns:
+            oldest = self.pending_conns[0]
+            self._forget(oldest, oldest.sock)
+            self._close(oldest)
 
     def _forget(self, conn: Connection, client: Any) -> None:
         self.poller.unregister(client)

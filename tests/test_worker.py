@@ -1,6 +1,7 @@
 """How requests are taken, over real sockets, by the bridge as the Procfile runs it."""
 
 import errno
+import selectors
 import socket
 import struct
 import time
@@ -208,14 +209,24 @@ def test_other_gunicorn_is_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> 
         check_gunicorn()
 
 
-def test_process_without_free_files_lives_on() -> None:
-    """Too many open files: the connection waits in the kernel, and the worker does not crash."""
+def test_process_without_free_files_makes_room() -> None:
+    """Too many open files: who has stalled longest has to go, and the worker does not crash."""
 
     class Full:
         def accept(self) -> None:
             raise OSError(errno.EMFILE, "too many open files")
 
-    Worker.__new__(Worker).accept(Full())
+    worker = Worker(1, 1, [], None, 30, Config(), None)
+    ours, theirs = socket.socketpair()
+    with theirs, selectors.DefaultSelector() as worker.poller:
+        worker.nr_conns = 1
+        worker.enqueue_req(Connection(Config(), ours, "", ""))
+        assert len(worker.pending_conns) == 1
+        for _ in range(2):
+            worker.accept(Full())
+        assert (len(worker.pending_conns), worker.nr_conns) == (0, 0)
+        assert theirs.recv(1) == b""
+    worker.tmp.close()
 
 
 def test_connection_that_had_to_make_room_is_not_read() -> None:
