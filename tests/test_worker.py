@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 from unittest.mock import Mock
 
@@ -33,9 +34,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture
 def line(home: House) -> Iterator[socket.socket]:
     """A connection to it."""
-    address = ("127.0.0.1", int(demo.port_of(home.bridge_url)))
-    with socket.create_connection(address, timeout=20) as sock:
+    with connect(home) as sock:
         yield sock
+
+
+def connect(home: House) -> socket.socket:
+    """Open a connection; the caller closes it."""
+    address = ("127.0.0.1", int(demo.port_of(home.bridge_url)))
+    return socket.create_connection(address, timeout=20)
 
 
 def answer(line: socket.socket) -> tuple[int, dict[str, str]]:
@@ -170,11 +176,13 @@ def test_chunks_are_counted(line: socket.socket, chunks: list[bytes], status: in
     assert answer(line)[0] == status
 
 
-@pytest.mark.parametrize("sent", [b"", UNSIGNED[:30], UNSIGNED[:-1], b"x" * 4000])
-def test_half_a_request_is_hung_up_on(line: socket.socket, sent: bytes) -> None:
-    """Whoever stalls loses the connection, and nothing is said."""
-    line.sendall(sent)
-    assert line.recv(100) == b""
+def test_half_a_request_is_hung_up_on(home: House) -> None:
+    """Whoever stalls loses the connection, and nothing is said: at the start, in head and body."""
+    with ExitStack() as stack:
+        lines = [stack.enter_context(connect(home)) for _ in range(4)]
+        for line, sent in zip(lines, (b"", UNSIGNED[:30], UNSIGNED[:-1], b"x" * 4000), strict=True):
+            line.sendall(sent)
+        assert [line.recv(100) for line in lines] == [b""] * 4
 
 
 def test_client_that_leaves_early_is_let_go(line: socket.socket) -> None:
