@@ -176,6 +176,13 @@ class Provider(ABC):
         """Return how many characters each secret has, by its label; public keys are none."""
         return {}
 
+    def proof(self, url: str) -> Mapping[str, str] | None:
+        """Return headers for an empty POST to `url` that only who holds our secret can make.
+
+        None where that is the carrier alone.
+        """
+        return None
+
     @abstractmethod
     def verify(self, webhook: Webhook) -> str:
         """Return which secret the carrier signed with (never the secret); or WebhookRejected."""

@@ -12,6 +12,7 @@ from providers.signing import listed, matching, required_header
 
 # "V3" is made with the token of the account or subaccount that owns the number, "Ma-V3" with the
 # main account's. Either proves the sender, so one of both tokens is enough.
+NONCE_HEADER = "X-Plivo-Signature-V3-Nonce"
 SIGNATURE_HEADERS = ("X-Plivo-Signature-V3", "X-Plivo-Signature-Ma-V3")
 
 
@@ -55,7 +56,7 @@ class Plivo(Provider):
 
     def verify(self, webhook: Webhook) -> str:
         """Accept any listed signature made with any of the auth tokens."""
-        nonce = required_header(webhook, "X-Plivo-Signature-V3-Nonce")
+        nonce = required_header(webhook, NONCE_HEADER)
         listed = ",".join(webhook.headers.get(name.lower(), "") for name in SIGNATURE_HEADERS)
         given = [signature.strip() for signature in listed.split(",") if signature.strip()]
         if not given:
@@ -68,6 +69,12 @@ class Plivo(Provider):
         """https://www.plivo.com/docs/voice/concepts/stir-shaken: "Verified" is attestation A."""
         word = fields.first("STIRVerification")
         return {"Verified": "A", "Not Verified": "unverified"}.get(word, "")
+
+    def proof(self, url: str) -> Mapping[str, str]:
+        """Sign with the first auth token."""
+        webhook, nonce = Webhook("POST", url, {}, b"", 0), "1"
+        signature = sign(self._tokens[0].value, f"{signed_url(webhook)}.{nonce}")
+        return {SIGNATURE_HEADERS[0]: signature, NONCE_HEADER: nonce}
 
     def number(self, value: str) -> str:
         """Plivo writes E.164 without its plus sign: 14155550100."""

@@ -19,6 +19,7 @@ from twilio.request_validator import (
 from providers.base import BadSecret, Fields, Provider, StreamEvent, Webhook, WebhookRejected
 from providers.signing import Secret, listed, matching, owned, required_header
 
+HEADER = "X-Twilio-Signature"
 ACCOUNT_SID = re.compile("AC[0-9a-f]{32}")
 
 
@@ -69,7 +70,7 @@ class Twilio(Provider):
 
     def verify(self, webhook: Webhook) -> str:
         """Accept one signature per secret of the sender and way of writing the port."""
-        given = required_header(webhook, "X-Twilio-Signature")
+        given = required_header(webhook, HEADER)
         settings = webhook.headers.get(SIGNATURE_SETTINGS_HEADER.lower(), "")
         algorithm = get_signature_algorithm(settings)
         if algorithm.upper() not in (HMAC_SHA1, HMAC_SHA256):
@@ -89,6 +90,13 @@ class Twilio(Provider):
             for one in candidates
         ]
         return matching([given], expected).label
+
+    def proof(self, url: str) -> Mapping[str, str] | None:
+        """Sign as the account of TWILIO_AUTH_TOKEN, if there is one."""
+        for token in self._tokens:
+            if not token.owner:
+                return {HEADER: RequestValidator(token.value).compute_signature(url, {})}
+        return None
 
     def _secrets_of(self, webhook: Webhook, settings: str) -> list[Secret]:
         """Return what this sender may sign with: a token that another account has proves nothing.

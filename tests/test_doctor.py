@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import jinja2
@@ -104,8 +105,10 @@ def serving(app: Callable[..., Any]) -> Iterator[str]:
 
 def test_a_good_bridge_is_said_to_be_good(gateway: Gateway, ledger: str) -> None:
     """No error, exit code 0, and a line for every check."""
-    app = create_app(environment(), FakeStart(), FakeLedger())  # type: ignore[arg-type]
-    with serving(app) as origin:
+    apps: list[Any] = []
+    with serving(lambda *request: apps[0](*request)) as origin:
+        env = environment(PUBLIC_URL=origin)
+        apps.append(create_app(env, FakeStart(), FakeLedger()))  # type: ignore[arg-type]
         result = doctor(at(gateway, ledger, PUBLIC_URL=origin))
 
     assert result.exit_code == 0, result.output
@@ -312,13 +315,13 @@ FORGERY_REFUSED = Reply(403)
 
 def answers(reply: Reply, voice: Reply = FORGERY_REFUSED) -> reach.Ask:
     """Return an outside world: what /health answers, and what every voice route answers."""
-    return lambda method, url: reply if url.endswith("/health") else voice
+    return lambda method, url, headers: reply if url.endswith("/health") else voice
 
 
 def fails(error: requests.RequestException) -> reach.Ask:
     """Return an outside world that cannot be reached."""
 
-    def ask(method: str, url: str) -> Reply:
+    def ask(method: str, url: str, headers: Mapping[str, str]) -> Reply:
         raise error
 
     return ask
@@ -367,10 +370,10 @@ def test_a_public_url_that_does_not_lead_here_is_an_error(ask: reach.Ask, words:
 def test_every_route_is_asked_although_one_breaks() -> None:
     """A connection that breaks at one carrier's route is that route's error alone."""
     outcomes: Iterator[Reply | requests.RequestException] = iter(
-        [OK, requests.ConnectionError("reset"), FORGERY_REFUSED, FORGERY_REFUSED]
+        [OK, requests.ConnectionError("reset"), FORGERY_REFUSED, Reply(200), FORGERY_REFUSED]
     )
 
-    def ask(method: str, url: str) -> Reply:
+    def ask(method: str, url: str, headers: Mapping[str, str]) -> Reply:
         outcome = next(outcomes)
         if isinstance(outcome, requests.RequestException):
             raise outcome
@@ -378,7 +381,35 @@ def test_every_route_is_asked_although_one_breaks() -> None:
 
     found = list(reach.check_public_url(settings(), ask))
 
-    assert [finding.level for finding in found] == ["ok", "error", "ok", "ok"]
+    assert [finding.level for finding in found] == ["ok", "error", "ok", "ok", "ok"]
+
+
+def through(**changes: str) -> reach.Ask:
+    """Return an outside world in which a bridge with these settings answers."""
+    bridge = create_app(environment(**changes), FakeStart(), FakeLedger())  # type: ignore[arg-type]
+    client = bridge.test_client()
+
+    def ask(method: str, url: str, headers: Mapping[str, str]) -> Reply:
+        response = client.open(urlsplit(url).path, method=method, headers=dict(headers))
+        return Reply(response.status_code, response.data)
+
+    return ask
+
+
+def test_bridge_with_our_secrets_is_known_by_them() -> None:
+    """It takes what they sign, and nobody else's; Telnyx alone can sign for Telnyx."""
+    found = list(reach.check_public_url(settings(), through()))
+    assert {finding.level for finding in found} == {"ok"}
+    known = [finding.what for finding in found if "knows this" in finding.what]
+    assert len(known) == 2
+
+    for variable in ("TWILIO_AUTH_TOKEN", "PLIVO_AUTH_TOKEN"):
+        other = through(**{variable: "the-token-of-another-bridge"})
+        errors = [f for f in reach.check_public_url(settings(), other) if f.level == "error"]
+        assert [variable in error.what for error in errors] == [True]
+        assert "another bridge answers there" in errors[0].cure
+    moved = through(PUBLIC_URL="https://elsewhere.example.com")
+    assert any(f.level == "error" for f in reach.check_public_url(settings(), moved))
 
 
 def test_real_servers_are_told_apart() -> None:

@@ -1,7 +1,7 @@
 """Whether PUBLIC_URL leads to a bridge, asked from here as a carrier would."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -10,6 +10,7 @@ import requests
 from bridge.deadline_http import reason
 from bridge.doctor.findings import Finding
 from bridge.settings import Settings
+from providers.base import Provider
 
 CONNECT_S, READ_S = 5.0, 10.0
 LONGEST_BODY = 1000  # bytes that are looked at
@@ -26,13 +27,19 @@ class Reply:
     location: str = ""  # where a redirect leads
 
 
-Ask = Callable[[str, str], Reply]  # method and URL; raises requests.RequestException
+# Method, URL and headers; raises requests.RequestException.
+Ask = Callable[[str, str, Mapping[str, str]], Reply]
 
 
-def ask(method: str, url: str) -> Reply:
+def ask(method: str, url: str, headers: Mapping[str, str]) -> Reply:
     """Send a request without a body; follow no redirect, because carriers sign one URL."""
     with requests.request(
-        method, url, allow_redirects=False, timeout=(CONNECT_S, READ_S), stream=True
+        method,
+        url,
+        headers=dict(headers),
+        allow_redirects=False,
+        timeout=(CONNECT_S, READ_S),
+        stream=True,
     ) as response:
         body = next(response.iter_content(LONGEST_BODY), b"")
         return Reply(response.status_code, body, response.headers.get("Location", ""))
@@ -42,7 +49,7 @@ def check_public_url(settings: Settings, ask: Ask) -> Iterator[Finding]:
     """Yield whether a bridge answers there, and whether it knows the same carriers."""
     url = f"{settings.public_url}/health"
     try:
-        reply = ask("GET", url)
+        reply = ask("GET", url, {})
     except requests.RequestException as error:
         yield unreachable(url, error)
         return
@@ -52,7 +59,10 @@ def check_public_url(settings: Settings, ask: Ask) -> Iterator[Finding]:
     yield Finding("ok", f"{url} answers ok")
     for provider in settings.providers:
         try:
-            yield refuses_forgeries(settings, provider.name, provider.secret_variable, ask)
+            forged = refuses_forgeries(settings, provider.name, provider.secret_variable, ask)
+            yield forged
+            if forged.level == "ok":
+                yield from knows_our_secret(settings, provider, ask)
         except requests.RequestException as error:
             yield unreachable(f"{settings.public_url}/{provider.name}/voice", error)
 
@@ -120,7 +130,7 @@ def refuses_forgeries(settings: Settings, name: str, variable: str, ask: Ask) ->
     A route that told which bridge this is would tell it to everybody.
     """
     url = f"{settings.public_url}/{name}/voice"
-    reply = ask("POST", url)
+    reply = ask("POST", url, {})
     if reply.status == 403 and not reply.body:
         return Finding("ok", f"{url} refuses what is not signed, as a bridge does")
     if 300 <= reply.status < 400:
@@ -136,3 +146,24 @@ def refuses_forgeries(settings: Settings, name: str, variable: str, ask: Ask) ->
         f"{url} answers {reply.status} to a request that nobody signed, not a bare 403",
         "another program answers there, or something in front of the bridge does",
     )
+
+
+def knows_our_secret(settings: Settings, provider: Provider, ask: Ask) -> Iterator[Finding]:
+    """Post what our own secret signs: only a bridge with that secret and this PUBLIC_URL takes it.
+
+    To the route for status callbacks, with no call in it: nothing comes of it but a log line.
+    """
+    url = f"{settings.public_url}/{provider.name}/status"
+    proof = provider.proof(url)
+    if proof is None:
+        return
+    reply = ask("POST", url, proof)
+    if reply.status == provider.callback_status:
+        yield Finding("ok", f"{url} knows this {provider.secret_variable} and this PUBLIC_URL")
+    else:
+        yield Finding(
+            "error",
+            f"{url} answers {reply.status} to what our {provider.secret_variable} signs",
+            "another bridge answers there, or that one was started with another secret or another "
+            "PUBLIC_URL",
+        )
