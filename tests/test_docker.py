@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -23,6 +24,7 @@ from simulator.audio import tone
 from simulator.call import Script, make_call
 from simulator.ringing import Ring
 from tests.conftest import ROOT
+from tests.misbehaving import Server, answer
 from tests.running_gateway import running as gateway_running
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
@@ -169,6 +171,21 @@ def test_image_answers_calls_on_a_read_only_root(
         assert uids[0] != "0"
         assert sorted(folder.rglob("*")) == files
         assert (spare / "ledger.sqlite3").exists()
+
+
+def test_health_check_wants_a_200() -> None:
+    """Whoever answers on that port with something else is no healthy bridge."""
+    with Server(answer(503, {})) as server:
+        port = str(urlsplit(server.url).port)
+        check = command(said("HEALTHCHECK"))
+        result = subprocess.run(
+            [sys.executable, *check[1:]],
+            env=os.environ | {"PORT": port},
+            capture_output=True,
+            check=False,
+        )
+
+    assert result.returncode == 1
 
 
 def test_image_keeps_its_ledger_where_it_may_write(tmp_path: Path) -> None:

@@ -317,6 +317,19 @@ def test_every_master_has_its_own_folder_of_counts(
     assert tmp_path.is_dir()
 
 
+def test_worker_that_ends_leaves_gunicorn_alone(
+    gunicorn_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """prometheus-client's hook raises where it has no folder, and would end the master."""
+    dead: list[int] = []
+    monkeypatch.setattr("prometheus_client.multiprocess.mark_process_dead", dead.append)
+    gunicorn_settings["child_exit"](None, Mock(pid=7))
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
+    gunicorn_settings["child_exit"](None, Mock(pid=8))
+
+    assert dead == [7]
+
+
 def test_gunicorn_does_not_repeat_what_is_no_request(gunicorn_settings: dict[str, Any]) -> None:
     """A query or a header may be in it."""
     text = "Invalid request from ip=127.0.0.1: Invalid HTTP Header: 'Authorization canary'"
