@@ -91,7 +91,7 @@ def announce(settings: Settings) -> None:
         settings.start_url.partition("?")[0],
     )
     if lines.listed:
-        agents = sorted({line.agent for line in lines.listed.values() if line.agent})
+        agents = ", ".join(sorted({line.agent for line in lines.listed.values() if line.agent}))
         log.info("%d numbers have lines of their own, agents %s", len(lines.listed), agents)
     answering = [line for line in lines if line.agent and line.accept == "answer"]
     if open_to_all := sorted({line.agent for line in answering if line.websocket_auth == "none"}):

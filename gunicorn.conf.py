@@ -17,11 +17,18 @@ from gunicorn import glogging
 from bridge import logs
 from bridge.redaction import Redaction
 
-bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
+
+def number(name: str, usual: str) -> int:
+    """Return a variable's number; what is none is named by the settings before anything listens."""
+    text = os.environ.get(name, "").strip() or usual
+    return int(text if text.isdecimal() else usual)
+
+
+bind = f"0.0.0.0:{number('PORT', '8000')}"
 
 # A call spends its time waiting for /start: waiting threads are cheap, waiting processes are not.
 worker_class = "bridge.worker.Worker"  # gthread, but half a request holds no thread
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+workers = number("WEB_CONCURRENCY", "2")
 threads = 64
 
 # Heroku's router keeps idle connections for 90 s; closing them earlier races with its next request.

@@ -67,7 +67,9 @@ class Answering:
         claim = self._ledger.claim(
             provider.name, call.id, (call.from_number, call.to_number), held, now
         )
-        self._ledger.note(provider.name, call.id, "rang", f"webhook {claim.attempts}")
+        again = f", after {held} holds" if held else ""
+        what = f"webhook {claim.attempts}{again}"
+        self._ledger.note(provider.name, call.id, "rang", what, agent=line.agent or None)
         if line.accept != "answer":
             return self._reject(provider, call, line)
         if is_replay(claim, now):

@@ -93,7 +93,11 @@ class PlainLines(logging.Formatter):
         """Return the finished line, with nothing in it that must not be, and no second line."""
         # Only a traceback goes over several lines: a stranger's path must not look like ours.
         shown = logging.makeLogRecord(vars(record))
-        shown.msg, shown.args = CONTROL.sub(escaped, self._redact(record.getMessage())), ()
+        message = record.getMessage()
+        call_id = str(_story.get().get("call_id", ""))
+        if call_id not in message:
+            message = f"{message} (call {call_id})"
+        shown.msg, shown.args = CONTROL.sub(escaped, self._redact(message)), ()
         line = self._redact(super().format(shown))
         if not self._on_terminal:
             return line

@@ -98,8 +98,9 @@ class Numbers:
         self, path: Sequence[str], table: Any, base: Sorry, providers: Sequence[Provider]
     ) -> Sorry:
         found = dict(self._values(path, table, SORRY_KEYS))
-        if (voice := found.get("voice")) and not any(p.voice(voice) for p in providers):
-            names = ", ".join(provider.name for provider in providers) or "any carrier"
+        voice = found.get("voice")
+        if voice and providers and not any(p.voice(voice) for p in providers):
+            names = ", ".join(provider.name for provider in providers)
             problem = f'is {voice!r}, no voice of {names}: "Polly.Joanna" is one'
             self._fault((*path, "voice"), problem)
         return replace(base, **found)

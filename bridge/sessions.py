@@ -73,6 +73,7 @@ class Sessions:
         took_s = time.monotonic() - started
         self.last_start = outcome, self._clock()
         self._metrics.started(outcome, attempts, took_s)
-        what, ms = "/start took %.0f ms, %d attempts: %s", round(took_s * 1000, 1)
+        requests = "1 request" if attempts == 1 else f"{attempts} requests"
+        what, ms = "/start took %.0f ms, %s: %s", round(took_s * 1000, 1)
         fields = {"stage": "start", "ms": ms, "kind": outcome, "attempts": attempts}
-        log.info(what, ms, attempts, outcome, extra=fields)
+        log.info(what, ms, requests, outcome, extra=fields)

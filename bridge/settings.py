@@ -52,6 +52,8 @@ class Settings:
             providers=enabled,
         )
         check_lines(settings.lines, settings.socket_url, faults)
+        read.read_whole(env, "PORT", 8000, 65535, faults, least=0)  # gunicorn.conf.py uses them
+        read.read_whole(env, "WEB_CONCURRENCY", 2, 1000, faults)
         if faults:
             raise ConfigError(faults)
         return replace(settings, secrets=read.secrets_of(env, settings.lines, enabled))

@@ -106,9 +106,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.quitting = False
         # Together less than worker_connections: then it never stops to accept.
         self.max_keepalived = self.worker_connections // 2
         self.most_pending = max(1, self.worker_connections // 4)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Quit once: Ctrl-C reaches a worker from the terminal and from the master.
+
+        The second signal would interrupt the first one's handler and wait for a lock it holds.
+        """
+        if not self.quitting:
+            self.quitting = True
+            super().handle_quit(sig, frame)
 
     def init_process(self) -> None:
         """Answer without a banner, in this process."""

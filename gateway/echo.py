@@ -25,7 +25,8 @@ async def echo(socket: web.WebSocketResponse, body: dict[str, Any] | None) -> No
         message = read(frame.data)
         seen += 1
         if conversation is None and (conversation := detect(message)):
-            names = ", ".join(sorted(body)) if body else "none"
+            told = body or message["start"].get("customParameters") or {}
+            names = ", ".join(sorted(told)) or "none"
             log.info("echo: %s is talking, body fields: %s", conversation.carrier, names)
         if payload := heard(message):
             waiting.append(payload)

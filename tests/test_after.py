@@ -116,6 +116,14 @@ def test_apology_has_the_owners_words_and_human(
 # At capacity
 
 
+def test_agent_of_a_failed_call_is_in_the_ledger(bridge: Bridge, recorded: Recording) -> None:
+    """The first thing that is asked when somebody complains."""
+    bridge.start.error = StartFailed("refused", "no")
+    bridge.ring(recorded)
+
+    assert bridge.ledger.row["agent"] == "my-agent"
+
+
 def test_full_house_is_a_hold(recorded: Recording, xml_snapshot: SnapshotAssertion) -> None:
     """A message, the wait that Retry-After asks for, and a redirect back."""
     bridge = Bridge(FakeStart(error=FULL), environment(HOLD_MESSAGE="One moment please."))

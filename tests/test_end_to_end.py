@@ -73,8 +73,29 @@ def test_call_by_get_gets_through(running: Stage, carrier: str) -> None:
     assert result.exit_code == 0, result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(("variable", "value"), [("PORT", "x"), ("WEB_CONCURRENCY", "0")])
+def test_bad_port_or_concurrency_is_one_message(variable: str, value: str) -> None:
+    """The same list of faults, no traceback of gunicorn's."""
+    result = subprocess.run(
+        demo.procfile_command(),
+        cwd=ROOT,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", variable: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert result.returncode != 0
+    assert f"{variable} is {value!r}" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
 def test_body_reaches_the_bot(running: Stage) -> None:
     """Plivo and Telnyx hand the caller's data over in ?body=, and the bot finds it decoded."""
+    running.simulate("twilio")
+    parameters = "call_id, direction, from_number, provider, to_number"
+    assert f"twilio is talking, body fields: {parameters}" in running.logs()
     for carrier in ("plivo", "telnyx"):
         running.simulate(carrier)
 

@@ -201,6 +201,14 @@ def test_plain_line_is_one_line_too() -> None:
     assert "\x1b" not in line
 
 
+def test_plain_line_names_its_call() -> None:
+    """One grep finds the whole story there, too."""
+    with logs.story(call_id="CA1"):
+        assert "(call CA1)" in written("/start took 5 ms", kind="plain")
+        assert written("call CA1 rang", kind="plain").count("CA1") == 1
+    assert "(call" not in written("x", kind="plain")
+
+
 def test_fields_cannot_break_the_line() -> None:
     """Numbers, what JSON does not know, stacks: text that has been through the redaction."""
     found = json.loads(

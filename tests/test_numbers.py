@@ -211,6 +211,14 @@ def test_outbound_calls_belong_to_the_number_that_calls() -> None:
     assert settings().lines.of(call).agent == "support"
 
 
+def test_voice_is_no_fault_where_no_carrier_is_set() -> None:
+    """What is missing is a carrier's secret, and that is said alone."""
+    secrets = {p.secret_variable: "" for p in PROVIDERS}
+    [fault] = faults('[default.sorry]\nvoice = "Polly.Joanna"', **secrets)
+
+    assert "no carrier is configured" in fault
+
+
 def test_example_file_is_good() -> None:
     """numbers.example.toml can be copied as it is."""
     text = (ROOT / "numbers.example.toml").read_text("utf-8")

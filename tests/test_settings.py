@@ -111,6 +111,17 @@ def test_deadline_leaves_the_carrier_its_patience(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PORT", "x"), ("PORT", "70000"), ("WEB_CONCURRENCY", "0"), ("WEB_CONCURRENCY", "two")],
+)
+def test_how_it_listens_is_checked_too(variable: str, value: str) -> None:
+    """gunicorn would listen with nobody to answer, or show a traceback."""
+    [fault] = faults(**{variable: value})
+
+    assert f"{variable} is {value!r}: give a whole number" in fault
+
+
+@pytest.mark.parametrize(
     "value", ["https://a/{org}/{agent}", "http://", "//a/{agent}", "https://a#b"]
 )
 def test_start_url_has_one_placeholder(value: str) -> None:

@@ -185,6 +185,22 @@ def test_half_a_request_is_hung_up_on(home: House) -> None:
         assert [line.recv(100) for line in lines] == [b""] * 4
 
 
+def test_second_signal_does_not_wait_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C reaches a worker twice, from the terminal and from the master."""
+    worker = object.__new__(Worker)
+    worker.quitting = False
+    quits: list[int] = []
+
+    def quit_again(self: Worker, sig: int, frame: object) -> None:
+        quits.append(sig)
+        self.handle_quit(sig, frame)  # the second signal arrives inside
+
+    monkeypatch.setattr(ThreadWorker, "handle_quit", quit_again)
+    worker.handle_quit(2, None)
+
+    assert quits == [2]
+
+
 def test_client_that_leaves_early_is_let_go(line: socket.socket) -> None:
     """The end of what it sends is the end of the connection, not of somebody's patience."""
     line.sendall(UNSIGNED[:-1])

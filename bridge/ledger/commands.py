@@ -75,7 +75,8 @@ def register(app: Flask, url: URL) -> None:
             return
         row = rows[0]
         click.echo(f"{row['provider']} call {call_id} from {row['from_number'] or '(withheld)'}")
-        click.echo(f"  to {row['to_number']}, agent {row['agent']}, session {row['session_id']}")
+        agent, session = row["agent"] or "(none)", row["session_id"] or "(none)"
+        click.echo(f"  to {row['to_number']}, agent {agent}, session {session}")
         for step in steps:
             after_s = step["at"] - row["rang_at"]
             click.echo(
