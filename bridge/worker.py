@@ -24,6 +24,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import Unreader
+from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from bridge.headers import SECURITY_HEADERS
@@ -112,13 +113,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.most_pending = max(1, self.worker_connections // 4)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """Quit once: Ctrl-C reaches a worker from the terminal and from the master.
+        """Quit once, and touch no lock: Ctrl-C comes from the terminal and from the master.
 
-        The second signal would interrupt the first one's handler and wait for a lock it holds.
+        gthread shuts its pool down in here, and waits for ever where the signal has interrupted
+        a hand-over to the pool, or the first signal's own shutdown. The interpreter does it later.
         """
         if not self.quitting:
             self.quitting = True
-            super().handle_quit(sig, frame)
+            BaseWorker.handle_quit(self, sig, frame)
 
     def init_process(self) -> None:
         """Answer without a banner, in this process."""

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 from gunicorn.config import Config
+from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import ThreadWorker
 
 import demo
@@ -189,13 +190,14 @@ def test_second_signal_does_not_wait_for_the_first(monkeypatch: pytest.MonkeyPat
     """Ctrl-C reaches a worker twice, from the terminal and from the master."""
     worker = object.__new__(Worker)
     worker.quitting = False
+    worker.tpool = None  # whoever touches it may wait for ever
     quits: list[int] = []
 
     def quit_again(self: Worker, sig: int, frame: object) -> None:
         quits.append(sig)
         self.handle_quit(sig, frame)  # the second signal arrives inside
 
-    monkeypatch.setattr(ThreadWorker, "handle_quit", quit_again)
+    monkeypatch.setattr(BaseWorker, "handle_quit", quit_again)
     worker.handle_quit(2, None)
 
     assert quits == [2]
