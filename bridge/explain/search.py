@@ -36,6 +36,8 @@ def judge(given: Attempt, changes: Sequence[Change]) -> Verdict:
         return Verdict(given.verify(), "", (), 1)
     except WebhookRejected as rejection:
         reason = str(rejection)
+        if rejection.reason == "header":  # no other URL or secret makes up for it
+            return Verdict(None, reason, (), 1)
     tries = 1
     for count in (1, 2):
         found: list[Explanation] = []

@@ -59,7 +59,9 @@ def shown_attempt(given: Attempt, attempt: Attempt) -> str:
 
 def notes(given: Attempt, public_url: str, verdict: Verdict) -> Iterator[str]:
     """Yield what else there is to know."""
-    if verdict.secret is None and not verdict.explanations:
+    if verdict.secret is None and verdict.tries == 1:
+        yield "nothing was tried: give that header as it came, --header 'Name: value'"
+    elif verdict.secret is None and not verdict.explanations:
         variable = given.provider.secret_variable
         yield (
             f"nothing that was tried makes it verify ({verdict.tries} tries); what remains: "
