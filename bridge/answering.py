@@ -81,7 +81,8 @@ class Answering:
             return self._without_session(provider, call, line, held, failure)
         sent_at = now + time.monotonic() - rang
         what = "%s call %s -> session %s of agent %s"
-        log.info(what, provider.name, call.id, session.id or "(no id)", line.agent)
+        named = session.id or "(no id)"
+        log.info(what, provider.name, call.id, named, line.agent, extra={"stage": "start"})
         self._metrics.stream(provider.name, "ordered")
         if stream.left_out:
             names = ", ".join(stream.left_out)

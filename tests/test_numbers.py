@@ -386,6 +386,13 @@ def test_line_may_be_another_organisations() -> None:
     assert line("+14155550100", text, **key).public_key == "pk_test_sales"
     assert line("+1999999999", text, **key).public_key == "pk_test_canary"
     assert "pk_test_sales" not in repr(settings(text, **key))
+    for number, asked_with in (
+        ("+14155550100", "pk_test_sales"),
+        ("+1999999999", "pk_test_canary"),
+    ):
+        bridge = Bridge(env=environment(NUMBERS=text, **key))
+        bridge.ring(signed("twilio", fields(number)))
+        assert [asked.public_key for asked in bridge.start.lines] == [asked_with]
 
 
 def test_key_in_the_file_is_not_repeated() -> None:
