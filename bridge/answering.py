@@ -81,8 +81,7 @@ class Answering:
             return self._without_session(provider, call, line, held, failure)
         sent_at = now + time.monotonic() - rang
         what = "%s call %s -> session %s of agent %s"
-        named = session.id or "(no id)"
-        log.info(what, provider.name, call.id, named, line.agent, extra={"stage": "start"})
+        log.info(what, provider.name, call.id, session.id or "(no id)", line.agent)
         self._metrics.stream(provider.name, "ordered")
         if stream.left_out:
             names = ", ".join(stream.left_out)
